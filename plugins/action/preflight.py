@@ -404,7 +404,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
         )
         running = running_machines()
         starting = [host for host in hosts if f"{first.get('lab_name')}-{host}" not in running]
-        directory = str(first.get("lab_directory"))
+        directory = str(first.get("lab_machines_directory") or first.get("lab_directory"))
         capacity = check_capacity(
             len(starting), len(starting) == len(hosts), memory_available_mib(), disk_free_mib(directory), directory
         )
@@ -452,4 +452,6 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
         programs = value(first, "lab_programs")
         if isinstance(programs, Mapping):
             problems += check_programs(dict(programs), ())
+        elif isinstance(programs, Exception):
+            problems.append("The programs that the roles push (consul, vault) are not prepared: run 'make prepare'.")
         return problems

@@ -1,0 +1,192 @@
+"""One lab as its tools and tests see it: the machines of its inventory, and clients with its CA and tokens.
+
+The inventory is read through Ansible's own classes, since ``ansible-inventory --list`` prints variables as written
+(``lab_address`` is a template) and any inventory (containers, Vagrant, Terraform) may compute them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import consul
+import hvac
+import requests
+
+ROOT = Path(__file__).resolve().parents[1]
+GROUPS = ("control", "database", "backend", "frontend")
+CONSUL_PORT = 8501
+VAULT_PORT = 8200
+TIMEOUT = 3.0
+
+
+class LabError(Exception):
+    """Something that keeps a tool from working; its text is a sentence with the remedy."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A host of the inventory."""
+
+    name: str
+    group: str
+    address: str
+    user: str = "root"
+    port: int = 22
+    key: str = ""
+    ssh_arguments: tuple[str, ...] = ()
+
+    def ssh(self, *command: str, timeout: float = TIMEOUT) -> list[str]:
+        """The command line that runs ``command`` (a shell's words) on the machine; never asks anything."""
+        words = ["ssh", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={max(1, round(timeout))}", *self.ssh_arguments]
+        if self.key:
+            words += ["-i", self.key]
+        return [*words, "-p", str(self.port), "-l", self.user, self.address, "--", *command]
+
+    def ssh_config(self, host: str) -> str:
+        """The same as a block of an ssh_config file, for tools that want one."""
+        lines = [f"Host {host}", f"  HostName {self.address}", f"  User {self.user}", f"  Port {self.port}"]
+        if self.key:
+            lines.append(f"  IdentityFile {self.key}")
+        options = [word for word in self.ssh_arguments if "=" in word]
+        lines += [f"  {name} {value}" for name, _, value in (option.partition("=") for option in options)]
+        return "\n".join([*lines, "  BatchMode yes", ""])
+
+
+@dataclass(frozen=True)
+class Lab:
+    """The lab and what this computer keeps of it."""
+
+    name: str
+    directory: Path
+    kind: str
+    network: str
+    inventory: str
+    machines: tuple[Machine, ...]
+    variables: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def authority(self) -> Path:
+        """The lab's CA."""
+        return self.directory / "tls" / "ca.pem"
+
+    def group(self, name: str) -> list[Machine]:
+        """The machines of a group, in the inventory's order."""
+        return [machine for machine in self.machines if machine.group == name]
+
+    def machine(self, name: str) -> Machine:
+        """One machine by its name."""
+        for machine in self.machines:
+            if machine.name == name:
+                return machine
+        raise LabError(f"The inventory has no machine '{name}': it has {', '.join(m.name for m in self.machines)}.")
+
+    def secrets(self) -> dict[str, str]:
+        """Secrets that the controller generated, or nothing where the lab has not been made."""
+        try:
+            content = json.loads((self.directory / "secrets.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except PermissionError:
+            raise LabError(f"{self.directory} belongs to another user: run this as its owner.") from None
+        return {str(name): str(value) for name, value in content.items()}
+
+    def vault_token(self) -> str:
+        """The administrator's token of Vault, or an empty string where there is none yet."""
+        try:
+            return (self.directory / "vault" / "token").read_text(encoding="utf-8").strip()
+        except FileNotFoundError:
+            return ""
+
+    def consul(self, machine: Machine | None = None, token: str | None = None, timeout: float = TIMEOUT) -> Any:
+        """A Consul client (py-consul) for a server, with the management token unless another is given."""
+        chosen = machine or self.group("control")[0]
+        return consul.Consul(
+            host=chosen.address,
+            port=CONSUL_PORT,
+            scheme="https",
+            verify=str(self.authority),
+            token=self.secrets().get("consul_management", "") if token is None else token,
+            connections_timeout=timeout,
+        )
+
+    def vault(self, machine: Machine | None = None, token: str | None = None, timeout: float = TIMEOUT) -> Any:
+        """A Vault client (hvac) for a node, with the administrator's token unless another is given."""
+        chosen = machine or self.group("control")[0]
+        return hvac.Client(
+            url=f"https://{chosen.address}:{VAULT_PORT}",
+            token=self.vault_token() if token is None else token,
+            verify=str(self.authority),
+            timeout=max(1, round(timeout)),
+        )
+
+    def get(self, url: str, timeout: float = TIMEOUT, **options: Any) -> requests.Response:
+        """GET with the lab's CA."""
+        return requests.get(url, verify=str(self.authority), timeout=timeout, **options)
+
+    def pages(self) -> list[str]:
+        """The page's address on each frontend machine."""
+        return [f"https://{machine.address}" for machine in self.group("frontend")]
+
+
+def load(inventory: Sequence[str] = (), extra: dict[str, Any] | None = None) -> Lab:
+    """Read the lab from its inventory (default: what ansible.cfg names). LAB_NAME applies as for ansible-playbook."""
+    os.environ.setdefault("ANSIBLE_CONFIG", str(ROOT / "ansible.cfg"))
+    # Ansible reads its configuration when it is imported.
+    from ansible import constants
+    from ansible.errors import AnsibleError
+    from ansible.inventory.manager import InventoryManager
+    from ansible.parsing.dataloader import DataLoader
+    from ansible.plugins.loader import init_plugin_loader
+    from ansible.vars.hostvars import HostVars
+    from ansible.vars.manager import VariableManager
+
+    sources = list(inventory) or list(constants.DEFAULT_HOST_LIST)
+    for source in sources:
+        if not source.endswith(",") and not Path(source).exists():
+            raise LabError(f"There is no inventory at {source}.")
+    try:
+        init_plugin_loader()
+        loader = DataLoader()
+        manager = InventoryManager(loader=loader, sources=sources)
+        variable_manager = VariableManager(loader=loader, inventory=manager)
+        if extra:
+            variable_manager._extra_vars = {**variable_manager.extra_vars, **extra}
+        hostvars = HostVars(manager, variable_manager, loader)
+        groups: dict[str, list[str]] = manager.get_groups_dict()
+        owners = {host: group for group in GROUPS for host in groups.get(group, [])}
+        names = [host for group in GROUPS for host in groups.get(group, [])]
+        if not names:
+            raise LabError(f"The inventory {', '.join(sources)} names no machine in the groups {', '.join(GROUPS)}.")
+        machines = tuple(_machine(name, owners[name], hostvars[name]) for name in dict.fromkeys(names))
+        first = hostvars[names[0]]
+        return Lab(
+            name=str(first["lab_name"]),
+            directory=Path(str(first["lab_directory"])),
+            kind=str(first.get("lab_machines", "")),
+            network=str(first.get("lab_network", "")),
+            inventory=", ".join(sources),
+            machines=machines,
+            variables={"machines_directory": str(first.get("lab_machines_directory", ""))},
+        )
+    except (AnsibleError, KeyError) as error:
+        raise LabError(f"The inventory {', '.join(sources)} cannot be read: {error}") from error
+
+
+def _machine(name: str, group: str, variables: Any) -> Machine:
+    """A machine from Ansible's (templated) variables."""
+    arguments = " ".join(str(variables.get(f"ansible_ssh_{kind}_args", "")) for kind in ("common", "extra"))
+    return Machine(
+        name=name,
+        group=group,
+        address=str(variables.get("ansible_host") or variables["lab_address"]),
+        user=str(variables.get("ansible_user", "root")),
+        port=int(variables.get("ansible_port", 22)),
+        key=str(variables.get("ansible_ssh_private_key_file", "")),
+        ssh_arguments=tuple(shlex.split(arguments)),
+    )

@@ -1,0 +1,495 @@
+"""`make status`: what the lab looks like from the controller, and exit code 1 if anything is unhealthy.
+
+Everything is asked at once, each question with a short timeout; what does not answer is a line, never a traceback.
+The judgement (``judge_*``) is apart from the asking (``ask_*``), so that tests reach it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import requests
+from cryptography import x509
+
+from tools.lab import CONSUL_PORT, VAULT_PORT, Lab, LabError, Machine, load
+
+GOOD, WARNING, BAD = "good", "warning", "bad"
+SERVICES = {
+    "consul": "control",
+    "vault": "control",
+    "postgresql": "database",
+    "backend": "backend",
+    "frontend": "frontend",
+}
+URGENT = datetime.timedelta(days=7)
+TOKEN_LOW = 0.25
+COLOURS = {GOOD: "32", WARNING: "33", BAD: "31"}
+MARKS = {GOOD: "✓", WARNING: "!", BAD: "✗"}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One fact: what it is about, its state in a word or two, more about it, and how it is judged."""
+
+    section: str
+    name: str
+    state: str
+    detail: str = ""
+    level: str = GOOD
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a question gave: a value, or why there is none."""
+
+    value: Any = None
+    error: str = ""
+
+
+def reason(error: BaseException) -> str:
+    """A network or API error in a few words."""
+    text = str(error)
+    if isinstance(error, (requests.ConnectTimeout, requests.ReadTimeout, subprocess.TimeoutExpired)):
+        return "no answer in time"
+    if isinstance(error, requests.exceptions.SSLError):
+        return "its certificate is not from this lab's CA, or has expired"
+    if isinstance(error, requests.ConnectionError):
+        return "connection refused" if "refused" in text else "not reachable"
+    return " ".join(text.split())[:120] or type(error).__name__
+
+
+def attempt(question: Callable[[], Any]) -> Answer:
+    """Ask, and turn whatever goes wrong into a short reason: a status command has no use for a traceback."""
+    try:
+        return Answer(question())
+    except Exception as error:  # noqa: BLE001 - clients of four services raise their own classes
+        return Answer(error=reason(error))
+
+
+# Asking ---------------------------------------------------------------------------------------------------------------
+
+
+def ask_machine(machine: Machine, timeout: float) -> Any:
+    """The state that systemd gives itself, and its failed units."""
+    done = subprocess.run(
+        machine.ssh(
+            "systemctl is-system-running; systemctl list-units --failed --plain --no-legend | cut -d' ' -f1",
+            timeout=timeout,
+        ),
+        capture_output=True,
+        text=True,
+        timeout=timeout + 2,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+    if done.returncode == 255:
+        raise LabError(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "ssh does not answer")
+    words = done.stdout.split()
+    return {"system": words[0] if words else "unknown", "failed": words[1:]}
+
+
+def ask_consul(lab: Lab, timeout: float) -> Any:
+    """Members, leader, raft's health, and all checks, from the first server that answers."""
+    token = lab.secrets().get("consul_management", "")
+    error: Exception = LabError("no server answers")
+    for machine in lab.group("control"):
+        try:
+            return {
+                path: _consul(lab, machine, path, token, timeout)
+                for path in ("agent/members", "status/leader", "operator/autopilot/health", "health/state/any")
+            } | {"nodes": _consul(lab, machine, "catalog/nodes", token, timeout)}
+        except requests.RequestException as caught:
+            error = caught
+    raise error
+
+
+def _consul(lab: Lab, machine: Machine, path: str, token: str, timeout: float) -> Any:
+    answer = lab.get(
+        f"https://{machine.address}:{CONSUL_PORT}/v1/{path}", timeout=timeout, headers={"X-Consul-Token": token}
+    )
+    if answer.status_code == 403:
+        raise LabError("the management token is refused")
+    if path != "operator/autopilot/health":  # answers 429 with the same JSON when unhealthy
+        answer.raise_for_status()
+    return answer.json()
+
+
+def ask_vault(lab: Lab, machine: Machine, timeout: float) -> Any:
+    """One node's health; needs no token."""
+    codes = "standbyok=true&perfstandbyok=true&sealedcode=200&uninitcode=200"
+    return lab.get(f"https://{machine.address}:{VAULT_PORT}/v1/sys/health?{codes}", timeout=timeout).json()
+
+
+def ask_vault_token(lab: Lab, timeout: float) -> Any:
+    """How long the administrator's token lives yet, and its period, in seconds."""
+    error: Exception = LabError("no node answers")
+    for machine in lab.group("control"):
+        try:
+            data = lab.vault(machine, timeout=timeout).auth.token.lookup_self()["data"]
+            return {"ttl": data.get("ttl", 0), "period": data.get("period") or data.get("creation_ttl", 0)}
+        except requests.RequestException as caught:
+            error = caught
+    raise error
+
+
+def ask_page(lab: Lab, url: str, timeout: float) -> Any:
+    """The page itself, and what it says about the backends."""
+    page = lab.get(f"{url}/", timeout=timeout)
+    instances = lab.get(f"{url}/api/instances", timeout=timeout)
+    return {"code": page.status_code, "api": instances.status_code, "count": _count(instances)}
+
+
+def _count(answer: requests.Response) -> int | None:
+    try:
+        return int(answer.json()["count"])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def read_certificates(folder: Path) -> list[dict[str, Any]]:
+    """Every certificate that the lab's CA has issued, and the CA itself: name, start and end."""
+    found = []
+    for path in sorted(folder.rglob("*.pem")):
+        certificate = x509.load_pem_x509_certificate(path.read_bytes())
+        found.append(
+            {
+                "name": str(path.relative_to(folder).with_suffix("")),
+                "start": certificate.not_valid_before_utc,
+                "end": certificate.not_valid_after_utc,
+            }
+        )
+    return found
+
+
+def running_containers(lab: Lab) -> set[str] | None:
+    """Names of this lab's machines that run, or None where machines are no containers of this computer."""
+    if lab.kind != "containers":
+        return None
+    names: set[str] = set()
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
+        except OSError:
+            continue
+        if os.path.basename(words[0]) == "systemd-nspawn":
+            names.update(word.removeprefix("--machine=") for word in words if word.startswith("--machine="))
+    return {machine.name for machine in lab.machines if f"{lab.name}-{machine.name}" in names}
+
+
+# Judging --------------------------------------------------------------------------------------------------------------
+
+
+def judge_machines(machines: Sequence[Machine], running: set[str] | None, answers: dict[str, Answer]) -> list[Line]:
+    """A machine is good when it answers over ssh and no unit has failed."""
+    lines = []
+    for machine in machines:
+        name = machine.name
+        if running is not None and name not in running:
+            lines.append(
+                Line("Machines", name, "not running", machine.address, BAD, "make up starts it; its data is kept.")
+            )
+            continue
+        answer = answers[name]
+        if answer.error:
+            lines.append(
+                Line("Machines", name, "no ssh", f"{machine.address}, {answer.error}", BAD, "Is it still booting?")
+            )
+            continue
+        failed = answer.value["failed"]
+        if failed:
+            remedy = f"On {name}: journalctl -u {failed[0]}"
+            lines.append(
+                Line("Machines", name, "degraded", f"{machine.address}, failed: {', '.join(failed)}", BAD, remedy)
+            )
+        elif answer.value["system"] in ("running", "degraded"):
+            lines.append(Line("Machines", name, "running", machine.address))
+        else:
+            lines.append(Line("Machines", name, answer.value["system"], machine.address, WARNING))
+    return lines
+
+
+def judge_consul(machines: Sequence[Machine], answer: Answer) -> list[Line]:
+    """Every machine is an alive member, there is a leader, and raft says that it is healthy."""
+    if answer.error:
+        return [Line("Consul", "cluster", "no answer", answer.error, BAD, "On control-1: journalctl -u consul")]
+    value = answer.value
+    members = {member["Name"]: member for member in value["agent/members"]}
+    lines = []
+    servers = [name for name, member in members.items() if member.get("Tags", {}).get("role") == "consul"]
+    alive = [name for name, member in members.items() if member["Status"] == 1]
+    wanted = [machine.name for machine in machines if machine.group == "control"]
+    leader_address = str(value["status/leader"]).rpartition(":")[0]
+    leader = next((name for name, member in members.items() if member["Addr"] == leader_address), "")
+    missing = [machine.name for machine in machines if machine.name not in alive]
+    left = [name for name, member in members.items() if member["Status"] == 4]
+    if not leader:
+        lines.append(Line("Consul", "leader", "none", "no quorum", BAD, "At least half of the servers are down."))
+    else:
+        lines.append(Line("Consul", "leader", leader))
+    up = [name for name in servers if name in alive]
+    level = GOOD if set(wanted) <= set(up) else BAD
+    detail = f"{len(up)} of {len(wanted)} alive"
+    health = value["operator/autopilot/health"]
+    if not health.get("Healthy", False):
+        level, detail = BAD, f"{detail}, raft is not healthy"
+    elif len(wanted) > 1:
+        detail += f", {health.get('FailureTolerance', 0)} may fail"
+    lines.append(Line("Consul", "servers", f"{len(up)}/{len(wanted)}", detail, level, "journalctl -u consul there"))
+    expected = len(machines)
+    lines.append(
+        Line(
+            "Consul",
+            "members",
+            f"{expected - len(missing)}/{expected}",
+            f"not alive: {', '.join(missing)}" if missing else "all alive",
+            BAD if missing else GOOD,
+            f"On {missing[0]}: systemctl status consul" if missing else "",
+        )
+    )
+    known = {machine.name for machine in machines}
+    strangers = sorted(
+        {node["Node"] for node in value["nodes"]} - known | {name for name in members if name not in known} - set(left)
+    )
+    for name in strangers:
+        lines.append(
+            Line(
+                "Consul",
+                name,
+                "not in the inventory",
+                "Consul still knows it",
+                WARNING,
+                f"ansible-playbook playbooks/remove.yml -e machine={name}",
+            )
+        )
+    return lines
+
+
+def judge_vault(machines: Sequence[Machine], answers: dict[str, Answer]) -> list[Line]:
+    """Every node is initialised and unsealed, and exactly one is active."""
+    lines = []
+    active = 0
+    for machine in machines:
+        answer = answers[machine.name]
+        if answer.error:
+            lines.append(
+                Line("Vault", machine.name, "no answer", answer.error, BAD, f"On {machine.name}: journalctl -u vault")
+            )
+            continue
+        health = answer.value
+        version = str(health.get("version", ""))
+        if not health.get("initialized"):
+            lines.append(Line("Vault", machine.name, "not initialised", version, BAD, "make up initialises it."))
+        elif health.get("sealed"):
+            remedy = f"On {machine.name}: systemctl restart vault (it unseals itself at its start)"
+            lines.append(Line("Vault", machine.name, "sealed", version, BAD, remedy))
+        else:
+            leads = not health.get("standby", True)
+            active += leads
+            lines.append(Line("Vault", machine.name, "active" if leads else "standby", version))
+    if not active and not any(line.level == BAD for line in lines):
+        lines.append(Line("Vault", "cluster", "no active node", "an election may be under way", BAD))
+    return lines
+
+
+def judge_token(answer: Answer) -> list[Line]:
+    """The administrator's token is renewed by each run; said only when that should happen soon."""
+    if answer.error:
+        return [
+            Line(
+                "Vault", "administrator", "token refused", answer.error, BAD, "make up makes a new one from the shares."
+            )
+        ]
+    left, period = answer.value["ttl"], answer.value["period"]
+    if period and left < period * TOKEN_LOW:
+        days = left / 86400
+        return [Line("Vault", "administrator", "token ends soon", f"in {days:.1f} days", WARNING, "make up renews it.")]
+    return []
+
+
+def judge_services(expected: dict[str, int], answer: Answer) -> list[Line]:
+    """Instances of each service whose checks (and whose node's checks) all pass, against the inventory's count."""
+    if answer.error:
+        return []
+    node_states: dict[str, str] = {}
+    instances: dict[str, dict[tuple[str, str], list[Any]]] = {}
+    ranks = {"passing": 0, "warning": 1, "critical": 2, "maintenance": 2}
+    for check in answer.value["health/state/any"]:
+        if not check.get("ServiceName"):
+            worst = max(check["Status"], node_states.get(check["Node"], "passing"), key=lambda word: ranks.get(word, 2))
+            node_states[check["Node"]] = worst
+        else:
+            key = (check["Node"], check["ServiceID"])
+            instances.setdefault(check["ServiceName"], {}).setdefault(key, []).append(check)
+    # A server's own service has no check of its own: its node's says it.
+    servers = [m["Name"] for m in answer.value["agent/members"] if m.get("Tags", {}).get("role") == "consul"]
+    instances.setdefault("consul", {(name, "consul"): [] for name in servers if name in node_states})
+    lines = []
+    for service, wanted in expected.items():
+        passing, wrong = 0, []
+        for (node, _), checks in instances.get(service, {}).items():
+            states = [check["Status"] for check in checks] + [node_states.get(node, "passing")]
+            worst = max(states, key=lambda word: ranks.get(word, 2))
+            if worst == "passing":
+                passing += 1
+            else:
+                output = next((c.get("Output", "") for c in checks if c["Status"] == worst), "")
+                wrong.append(f"{node} {worst}" + (f" ({' '.join(output.split())[:60]})" if output else ""))
+        absent = wanted - passing - len(wrong)
+        if absent > 0:
+            wrong.append(f"{absent} not registered")
+        level = GOOD if passing >= wanted and not wrong else BAD
+        detail = "; ".join(wrong) if wrong else "all passing"
+        state = f"{passing}/{wanted}"
+        remedy = f"Where it is not: journalctl -u {service}" if wrong else ""
+        lines.append(Line("Services", service, state, detail, level, remedy))
+    return lines
+
+
+def judge_pages(answers: dict[str, Answer], backends: int) -> list[Line]:
+    """Each frontend answers, and its API too."""
+    lines = []
+    for url, answer in answers.items():
+        if answer.error:
+            lines.append(Line("Page", url, "no answer", answer.error, BAD, "On the frontend: journalctl -u nginx"))
+            continue
+        value = answer.value
+        if value["code"] != 200:
+            lines.append(Line("Page", url, f"HTTP {value['code']}", "", BAD, "On the frontend: journalctl -u nginx"))
+        elif value["api"] != 200:
+            lines.append(
+                Line("Page", url, "no backend", f"/api/ answers {value['api']}", BAD, "See the backends above.")
+            )
+        else:
+            count = value["count"]
+            lines.append(Line("Page", url, "answers", f"{count} of {backends} backends active"))
+    return lines
+
+
+def judge_certificates(certificates: Iterable[dict[str, Any]], now: datetime.datetime) -> list[Line]:
+    """Good with more than a third of their life left, bad in the last week."""
+    ordered = sorted(certificates, key=lambda item: item["end"])
+    if not ordered:
+        return [Line("Certificates", "none", "missing", "", BAD, "make up issues them.")]
+    lines = []
+    for item in ordered:
+        left = item["end"] - now
+        if left < URGENT:
+            state = "expired" if left.total_seconds() <= 0 else f"{left.days} days left"
+            lines.append(Line("Certificates", item["name"], state, "", BAD, "make up renews it."))
+        elif left < (item["end"] - item["start"]) / 3:
+            lines.append(
+                Line("Certificates", item["name"], f"{left.days} days left", "", WARNING, "make up renews it.")
+            )
+    if not lines:
+        first = ordered[0]
+        detail = f"the first to expire is {first['name']} in {(first['end'] - now).days} days"
+        lines.append(Line("Certificates", f"{len(ordered)} issued", "valid", detail))
+    return lines
+
+
+# Showing --------------------------------------------------------------------------------------------------------------
+
+
+def collect(lab: Lab, timeout: float) -> list[Line]:
+    """Ask everything at once and judge it."""
+    if not lab.authority.exists():
+        raise LabError(f"There is no lab '{lab.name}' yet ({lab.directory} is empty): run 'make up'.")
+    lab.secrets()  # says plainly when the files are another user's
+    running = running_containers(lab)
+    control = lab.group("control")
+    with ThreadPoolExecutor(max_workers=32) as pool:
+
+        def ask(question: Callable[[], Any]) -> Future[Answer]:
+            return pool.submit(attempt, question)
+
+        alive = [machine for machine in lab.machines if running is None or machine.name in running]
+        machines = {machine.name: ask(lambda m=machine: ask_machine(m, timeout)) for machine in alive}  # type: ignore[misc]
+        consul = ask(lambda: ask_consul(lab, timeout))
+        vaults = {node.name: ask(lambda n=node: ask_vault(lab, n, timeout)) for node in control}  # type: ignore[misc]
+        token = ask(lambda: ask_vault_token(lab, timeout))
+        pages = {url: ask(lambda u=url: ask_page(lab, u, timeout)) for url in lab.pages()}  # type: ignore[misc]
+        certificates = ask(lambda: read_certificates(lab.directory / "tls"))
+    lines = judge_machines(lab.machines, running, {name: future.result() for name, future in machines.items()})
+    lines += judge_consul(lab.machines, consul.result())
+    vault_lines = judge_vault(control, {name: future.result() for name, future in vaults.items()})
+    lines += vault_lines
+    if any(line.state == "active" for line in vault_lines):
+        lines += judge_token(token.result())
+    expected = {service: len(lab.group(group)) for service, group in SERVICES.items()}
+    lines += judge_services(expected, consul.result())
+    lines += judge_pages({url: future.result() for url, future in pages.items()}, len(lab.group("backend")))
+    found = certificates.result()
+    if found.error:
+        lines.append(Line("Certificates", "files", "cannot be read", found.error, BAD))
+    else:
+        lines += judge_certificates(found.value, datetime.datetime.now(datetime.UTC))
+    return lines
+
+
+def healthy(lines: Iterable[Line]) -> bool:
+    """Whether nothing is bad; a warning is no reason for exit code 1."""
+    return all(line.level != BAD for line in lines)
+
+
+def render(lab: Lab, lines: Sequence[Line], colour: bool) -> str:
+    """The table."""
+
+    def paint(text: str, code: str) -> str:
+        return f"\033[{code}m{text}\033[0m" if colour else text
+
+    verdict = GOOD if healthy(lines) else BAD
+    word = paint("healthy" if verdict == GOOD else "unhealthy", f"1;{COLOURS[verdict]}")
+    out = [f"Lab {paint(lab.name, '1')}  {lab.network}  {word}"]
+    wide = max(len(line.name) for line in lines)
+    state = max(len(line.state) for line in lines)
+    section = ""
+    for line in lines:
+        if line.section != section:
+            section = line.section
+            out += ["", paint(section, "1")]
+        mark = paint(MARKS[line.level], COLOURS[line.level])
+        out.append(f"  {mark} {line.name:<{wide}}  {line.state:<{state}}  {paint(line.detail, '2')}".rstrip())
+    todo = [line for line in lines if line.level != GOOD and line.remedy]
+    if todo:
+        out += ["", paint("What to do", "1")]
+        out += [f"  {line.name}: {line.remedy}" for line in todo]
+    return "\n".join(out)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code 0 if healthy, 1 if not, 2 if it could not be asked at all."""
+    parser = argparse.ArgumentParser(prog="make status", description="What the lab looks like; exit 1 if unhealthy.")
+    parser.add_argument("-i", "--inventory", action="append", default=[], help="inventory, default as ansible.cfg says")
+    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.add_argument("--timeout", type=float, default=3.0, help="seconds for each question (default 3)")
+    options = parser.parse_args(arguments)
+    try:
+        lab = load(options.inventory)
+        lines = collect(lab, options.timeout)
+    except LabError as error:
+        print(json.dumps({"healthy": False, "error": str(error)}) if options.json else error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    good = healthy(lines)
+    if options.json:
+        print(json.dumps({"lab": lab.name, "healthy": good, "lines": [asdict(line) for line in lines]}, indent=2))
+    else:
+        colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+        print(render(lab, lines, colour))
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
