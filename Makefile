@@ -1,0 +1,41 @@
+# HashiStack Lab. `make help` lists the commands; each works from a fresh clone.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# The system's tools that only root usually has in its path (ip, nft).
+export PATH := $(PATH):/usr/sbin:/sbin
+PYTHON ?= python3
+BIN := .venv/bin
+PLAYBOOK := $(BIN)/ansible-playbook
+# Which machines: containers (the default), vagrant, terraform, or a path of your own.
+INVENTORY ?= containers
+INVENTORY_PATH := $(if $(wildcard inventories/$(INVENTORY)),inventories/$(INVENTORY),$(INVENTORY))
+# More for ansible-playbook, such as ARGS='--limit backend-1 -v'.
+ARGS ?=
+
+.PHONY: help
+help: ## List the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: venv
+venv:
+	@PYTHON=$(PYTHON) tools/venv.sh
+
+.PHONY: prepare
+prepare: venv ## Install and build what the lab needs on this computer (kept in ~/.cache/hashistack-lab)
+	@$(BIN)/python -m tools.prepare
+
+.PHONY: up
+up: prepare ## Bring the whole lab up, or put right what differs
+	@$(PLAYBOOK) -i $(INVENTORY_PATH) site.yml $(ARGS)
+	@$(BIN)/python -m tools.status -i $(INVENTORY_PATH)
+
+.PHONY: status
+status: venv ## Show the lab's state; fails if anything is unhealthy
+	@$(BIN)/python -m tools.status -i $(INVENTORY_PATH)
+
+.PHONY: down
+down: venv ## Remove the lab; KEEP=1 only stops its machines and keeps their data
+	@$(PLAYBOOK) -i $(INVENTORY_PATH) playbooks/down.yml -e keep=$(if $(KEEP),true,false) $(ARGS)

@@ -1,0 +1,74 @@
+"""Filters that derive a lab's network from its name and its controller."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+from collections.abc import Callable
+from typing import Any
+
+
+def lab_network(name: str) -> str:
+    """The network of a lab: a /24 of 10.64.0.0/10 that follows from its name.
+
+    >>> lab_network("lab")
+    '10.104.22.0/24'
+    """
+    digest = hashlib.sha256(name.encode()).digest()
+    return f"10.{64 + digest[0] % 64}.{digest[1]}.0/24"
+
+
+def network_address(network: str, index: int) -> str:
+    """The address number ``index`` of a network.
+
+    >>> network_address("10.80.1.0/24", 11)
+    '10.80.1.11'
+    """
+    return str(ipaddress.ip_network(network)[int(index)])
+
+
+def nameservers(resolv_conf: str) -> list[str]:
+    """The name servers of a resolv.conf that another machine can reach too: IPv4, not this computer's own.
+
+    >>> nameservers("nameserver 127.0.0.53\\nnameserver 192.0.2.53\\n")
+    ['192.0.2.53']
+    """
+    words = [line.split() for line in resolv_conf.splitlines()]
+    servers = [ipaddress.ip_address(line[1].split("%")[0]) for line in words if line[:1] == ["nameserver"]]
+    return [str(server) for server in servers if server.version == 4 and not server.is_loopback]
+
+
+def service_certificates(
+    services: dict[str, list[str]], host: str, address: str, domain: str
+) -> list[dict[str, Any]]:
+    """The certificates of a host, as entries of the ``certificates`` module.
+
+    Args:
+        services: service to the DNS names that its clients ask for.
+        host: the host's name; also the folder of its certificates.
+        address: the host's IP address.
+        domain: Consul's domain.
+    """
+    own_names = [host, f"{host}.node.{domain}", "localhost"]
+    return [
+        {
+            "name": f"{host}/{service}",
+            "common_name": names[0],
+            "dns_names": [*names, *own_names],
+            "ip_addresses": [address, "127.0.0.1"],
+        }
+        for service, names in services.items()
+    ]
+
+
+class FilterModule:
+    """Offers the filters to Ansible."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """Filter name to function."""
+        return {
+            "lab_network": lab_network,
+            "nameservers": nameservers,
+            "network_address": network_address,
+            "service_certificates": service_certificates,
+        }

@@ -1,0 +1,378 @@
+#!/usr/bin/python
+"""A machine on this computer: systemd-nspawn that boots systemd and sshd over a shared base tree."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: nspawn_machine
+short_description: A booted systemd-nspawn machine
+description:
+  - Starts, stops and removes machines that boot systemd and answer ssh. A machine is a writable overlay on a
+    read-only base tree, so a new one costs no copy; its files stay when it is stopped and started.
+  - Works where PID 1 is systemd (the machine is a transient unit) and where it is not (a small loop stands in for
+    the unit). A C(reboot) from inside starts the machine again; a C(poweroff) ends it.
+  - community.general drives nspawn machines only through machinectl, which needs systemd as PID 1.
+options:
+  name:
+    description: Name of the machine on this computer.
+    type: str
+    required: true
+  state:
+    description: C(started) boots it and waits for sshd, C(stopped) keeps its files, C(absent) removes them.
+    type: str
+    choices: [started, stopped, absent]
+    default: started
+  directory:
+    description: Folder of the machine's own files.
+    type: path
+    required: true
+  base:
+    description:
+      - The base tree. Needed to make a machine; one that exists keeps the tree that it was made from.
+    type: path
+  hostname:
+    description: The host name inside.
+    type: str
+  bridge:
+    description: Bridge to connect it to.
+    type: str
+  address:
+    description: Its address with the prefix length.
+    type: str
+  gateway:
+    description: Its default gateway.
+    type: str
+  nameservers:
+    description: Name servers that it knows when it is made. What is set inside later stays.
+    type: list
+    elements: str
+    default: []
+  authorized_key:
+    description: The public key that may log in as root.
+    type: str
+  timeout:
+    description: Seconds to wait for sshd, or for the machine's end.
+    type: int
+    default: 90
+author: HashiStack Lab
+attributes:
+  check_mode:
+    support: full
+"""
+
+EXAMPLES = r"""
+- name: Boot a machine
+  nspawn_machine:
+    name: lab-backend-1
+    directory: /var/lib/hashistack-lab/lab/backend-1
+    base: /root/.cache/hashistack-lab/base-bookworm-1234
+    hostname: backend-1
+    bridge: hl-lab
+    address: 10.80.1.101/24
+    gateway: 10.80.1.1
+    authorized_key: "{{ lookup('file', 'id_ed25519.pub') }}"
+"""
+
+RETURN = r"""
+host_key:
+  description: The machine's public ssh host key.
+  type: str
+  returned: when started
+"""
+
+import ipaddress
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+# systemd-nspawn ends with this code when the machine wants to be started again.
+REBOOT = 133
+CGROUP = "/sys/fs/cgroup"
+# Stands in for a unit where PID 1 is not systemd: nspawn keeps its machine's cgroups below its own, so each machine
+# needs one, or machines would share a tree; and a machine that reboots is started again.
+LOOP = """
+for hierarchy in {hierarchies}; do mkdir -p "$hierarchy/{name}" && echo $$ > "$hierarchy/{name}/cgroup.procs"; done
+while :; do
+  "$@" && exit 0
+  code=$?
+  [ "$code" -eq {reboot} ] || exit "$code"
+done
+"""
+
+
+def settings(params: dict[str, Any]) -> dict[str, str]:
+    """The files inside a machine that follow from the module's options, path to content."""
+    files = {
+        "etc/hostname": f"{params['hostname']}\n",
+        "etc/hosts": f"127.0.0.1 localhost\n127.0.1.1 {params['hostname']}\n::1 localhost ip6-localhost\n",
+        # Sorts before systemd's 80-container-host0.network, which would take a link-local address.
+        "etc/systemd/network/10-lab.network": (
+            "[Match]\nName=host0\n\n[Network]\n"
+            f"Address={params['address']}\nGateway={params['gateway']}\nLinkLocalAddressing=no\nIPv6AcceptRA=no\n"
+        ),
+    }
+    if params["authorized_key"]:
+        files["root/.ssh/authorized_keys"] = params["authorized_key"].strip() + "\n"
+    return files
+
+
+def nspawn_pid(name: str) -> int | None:
+    """The process that runs the machine ``name``; None where there is none."""
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                with open(f"/proc/{entry}/cmdline", "rb") as stream:
+                    words = stream.read().split(b"\0")
+            except OSError:
+                continue
+            if os.path.basename(words[0]) == b"systemd-nspawn" and f"--machine={name}".encode() in words:
+                return int(entry)
+    return None
+
+
+def children(pid: int) -> list[int]:
+    """The processes that ``pid`` has started."""
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as stream:
+            return [int(child) for child in stream.read().split()]
+    except OSError:
+        return []
+
+
+def hierarchies() -> list[str]:
+    """The mounted cgroup hierarchies in which systemd keeps its units: v2, v1's own, or both."""
+    places = [CGROUP, f"{CGROUP}/systemd", f"{CGROUP}/unified"]
+    with open("/proc/mounts", encoding="ascii") as stream:
+        mounted = {line.split()[1] for line in stream if line.split()[2] in ("cgroup", "cgroup2")}
+    return [place for place in places if place in mounted]
+
+
+def answers_ssh(address: str) -> bool:
+    """Whether an ssh server greets at the address."""
+    try:
+        with socket.create_connection((address, 22), timeout=2) as connection:
+            return connection.recv(4) == b"SSH-"
+    except OSError:
+        return False
+
+
+class Machine:
+    """One machine on this computer."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        self.module = module
+        self.name: str = module.params["name"]
+        self.unit = f"hashistack-{self.name}.service"
+        self.directory: str = module.params["directory"]
+        self.root = os.path.join(self.directory, "root")
+        self.base_file = os.path.join(self.directory, "base")
+        self.log = os.path.join(self.directory, "console.log")
+
+    def fail(self, message: str) -> None:
+        """End the module with a message and the last lines that the machine's console printed."""
+        lines: list[str] = []
+        if os.path.exists(self.log):
+            with open(self.log, encoding="utf-8", errors="replace") as stream:
+                lines = stream.read().splitlines()[-20:]
+        self.module.fail_json(msg=f"{self.name}: {message}", console=lines)
+
+    def run(self, *command: str) -> str:
+        """Run a command; what it prints."""
+        code, out, err = self.module.run_command(list(command))
+        if code != 0:
+            self.fail(f"'{' '.join(command)}' failed: {err.strip() or out.strip()}")
+        return str(out)
+
+    def wait(self, condition: Any, problem: str) -> None:
+        """Wait until ``condition()`` is true, or fail with ``problem`` at the deadline."""
+        deadline = time.monotonic() + self.module.params["timeout"]
+        while not condition():
+            if time.monotonic() > deadline:
+                self.fail(f"{problem} within {self.module.params['timeout']} seconds")
+            time.sleep(0.1)
+
+    def mount(self) -> None:
+        """Lay the machine's files over the base tree."""
+        upper, work = (os.path.join(self.directory, part) for part in ("upper", "work"))
+        for path in (upper, work, self.root):
+            os.makedirs(path, mode=0o755, exist_ok=True)
+        os.chmod(self.directory, 0o700)
+        if not os.path.exists(self.base_file):
+            temporary = self.base_file + ".new"
+            with open(temporary, "w", encoding="utf-8") as stream:
+                stream.write(self.module.params["base"])
+            os.replace(temporary, self.base_file)
+        if os.path.ismount(self.root):
+            return
+        with open(self.base_file, encoding="utf-8") as stream:
+            base = stream.read()
+        if not os.path.isdir(os.path.join(base, "etc")):
+            self.fail(f"its base tree {base} is gone: remove the machine, or bring the tree back")
+        options = f"lowerdir={base},upperdir={upper},workdir={work}"
+        self.run("mount", "-t", "overlay", "overlay", "-o", options, self.root)
+
+    def unmount(self) -> None:
+        """Undo ``mount``."""
+        if os.path.ismount(self.root):
+            self.run("umount", self.root)
+
+    def differing(self) -> dict[str, str]:
+        """Those of ``settings`` that the machine's files do not have yet."""
+        result = {}
+        for path, content in settings(self.module.params).items():
+            present = os.path.join(self.root, path)
+            try:
+                with open(present, encoding="utf-8") as stream:
+                    if stream.read() == content:
+                        continue
+            except OSError:
+                pass
+            result[path] = content
+        return result
+
+    def write(self, path: str, content: str) -> None:
+        """Write a file inside the machine while it does not run (nothing of the machine can turn it into a link)."""
+        target = os.path.join(self.root, path)
+        os.makedirs(os.path.dirname(target), mode=0o755, exist_ok=True)
+        if os.path.islink(target):
+            os.unlink(target)
+        with open(target, "w", encoding="utf-8") as stream:
+            stream.write(content)
+
+    def prepare(self, files: dict[str, str]) -> None:
+        """Write settings, and what only a new machine needs: its name servers and its ssh host key."""
+        for path, content in files.items():
+            self.write(path, content)
+        os.chmod(os.path.join(self.root, "root"), 0o700)
+        if os.path.isdir(os.path.join(self.root, "root/.ssh")):
+            os.chmod(os.path.join(self.root, "root/.ssh"), 0o700)
+        key = os.path.join(self.root, "etc/ssh/ssh_host_ed25519_key")
+        if not os.path.exists(key):
+            servers = "".join(f"nameserver {server}\n" for server in self.module.params["nameservers"])
+            self.write("etc/resolv.conf", servers)
+            self.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", self.module.params["hostname"], "-f", key)
+
+    def start(self) -> None:
+        """Boot the machine."""
+        command = [
+            *("systemd-nspawn", "--quiet", "--boot", "--keep-unit", "--register=no", f"--machine={self.name}"),
+            *(f"--directory={self.root}", f"--network-bridge={self.module.params['bridge']}"),
+            *("--resolv-conf=off", "--timezone=off", "--link-journal=no", "--console=pipe"),
+            "--kill-signal=SIGRTMIN+4",
+        ]
+        if os.path.isdir("/run/systemd/system"):
+            self.module.run_command(["systemctl", "reset-failed", self.unit])
+            self.run(
+                *("systemd-run", "--quiet", "--collect", f"--unit={self.unit}", "--property=Delegate=yes"),
+                *("--property=KillMode=mixed", f"--property=StandardOutput=append:{self.log}"),
+                *(f"--property=RestartForceExitStatus={REBOOT}", f"--property=SuccessExitStatus={REBOOT}"),
+                *command,
+            )
+            return
+        places = hierarchies()
+        script = LOOP.format(name=self.unit, reboot=REBOOT, hierarchies=" ".join(places))
+        with open(self.log, "ab") as log:
+            subprocess.Popen(  # pylint: disable=consider-using-with  # it outlives this module
+                ["/bin/sh", "-c", script, self.unit, *command],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                start_new_session=True,
+            )
+
+    def stop(self) -> None:
+        """Power the machine off; by force at the deadline."""
+        pid = nspawn_pid(self.name)
+        if pid is not None:
+            os.kill(pid, signal.SIGTERM)
+            deadline = time.monotonic() + self.module.params["timeout"]
+            while nspawn_pid(self.name) == pid and time.monotonic() < deadline:
+                time.sleep(0.1)
+            if nspawn_pid(self.name) == pid:
+                for child in children(pid):
+                    os.kill(child, signal.SIGKILL)
+            self.wait(lambda: nspawn_pid(self.name) is None, "it did not end")
+        self.unmount()
+
+    def remove(self) -> None:
+        """Remove the machine's files and cgroups."""
+        shutil.rmtree(self.directory)
+        for place in hierarchies():
+            top = os.path.join(place, self.unit)
+            for folder, _names, _files in os.walk(top, topdown=False):
+                os.rmdir(folder)
+
+    def host_key(self) -> str:
+        """The machine's public host key."""
+        with open(os.path.join(self.root, "etc/ssh/ssh_host_ed25519_key.pub"), encoding="ascii") as stream:
+            return " ".join(stream.read().split()[:2])
+
+
+def started(machine: Machine) -> bool:
+    """Bring the machine up; whether anything had to change."""
+    module = machine.module
+    running = nspawn_pid(machine.name) is not None
+    if module.check_mode and not os.path.ismount(machine.root):
+        return True
+    machine.mount()
+    files = machine.differing()
+    changed = not running or bool(files)
+    if module.check_mode:
+        return changed
+    if running and files:
+        machine.stop()
+        machine.mount()
+        running = False
+    if not running:
+        machine.prepare(files)
+        machine.start()
+    address = str(ipaddress.ip_interface(module.params["address"]).ip)
+    machine.wait(lambda: answers_ssh(address), f"sshd at {address} did not answer")
+    return changed
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "name": {"type": "str", "required": True},
+            "state": {"type": "str", "choices": ["started", "stopped", "absent"], "default": "started"},
+            "directory": {"type": "path", "required": True},
+            "base": {"type": "path"},
+            "hostname": {"type": "str"},
+            "bridge": {"type": "str"},
+            "address": {"type": "str"},
+            "gateway": {"type": "str"},
+            "nameservers": {"type": "list", "elements": "str", "default": []},
+            "authorized_key": {"type": "str", "no_log": False},
+            "timeout": {"type": "int", "default": 90},
+        },
+        required_if=[("state", "started", ["base", "hostname", "bridge", "address", "gateway"])],
+        supports_check_mode=True,
+    )
+    machine = Machine(module)
+    state: str = module.params["state"]
+    if state == "started":
+        module.get_bin_path("systemd-nspawn", required=True)
+        changed = started(machine)
+        key = machine.host_key() if os.path.ismount(machine.root) else ""
+        module.exit_json(changed=changed, host_key=key)
+    running = nspawn_pid(machine.name) is not None
+    exists = os.path.isdir(machine.directory)
+    changed = running or os.path.ismount(machine.root) or (state == "absent" and exists)
+    if changed and not module.check_mode:
+        machine.stop()
+        if state == "absent":
+            machine.remove()
+    module.exit_json(changed=changed)
+
+
+if __name__ == "__main__":
+    main()
