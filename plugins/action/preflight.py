@@ -439,6 +439,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
         for host in hosts:
             texts.extend(str(item) for item in raw[host].values() if isinstance(item, (str, list, dict)))
         known = known | READ_HERE
+        for file in sorted((project / "inventories" / "group_vars").glob("**/*.yml")):
+            # What is shipped there under lab_ is the list of the lab's own options.
+            known |= set(re.findall(r"^(lab_\w+):", file.read_text(encoding="utf-8"), re.MULTILINE))
         for text in texts:
             known |= used_names(text, prefixes)
         owners: dict[str, list[str]] = {}
