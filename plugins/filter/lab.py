@@ -38,9 +38,7 @@ def nameservers(resolv_conf: str) -> list[str]:
     return [str(server) for server in servers if server.version == 4 and not server.is_loopback]
 
 
-def service_certificates(
-    services: dict[str, list[str]], host: str, address: str, domain: str
-) -> list[dict[str, Any]]:
+def service_certificates(services: dict[str, list[str]], host: str, address: str, domain: str) -> list[dict[str, Any]]:
     """The certificates of a host, as entries of the ``certificates`` module.
 
     Args:
@@ -48,6 +46,7 @@ def service_certificates(
         host: the host's name; also the folder of its certificates.
         address: the host's IP address.
         domain: Consul's domain.
+
     """
     own_names = [host, f"{host}.node.{domain}", "localhost"]
     return [

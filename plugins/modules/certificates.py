@@ -81,7 +81,7 @@ issued:
 
 import ipaddress
 import os
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -189,10 +189,7 @@ def issue_leaf(
         .add_extension(
             x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False
         )
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()),  # type: ignore[arg-type]
-            critical=False,
-        )
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False)
         .sign(authority_key, hashes.SHA256())
     )
     return certificate.public_bytes(serialization.Encoding.PEM)
@@ -242,7 +239,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     directory: str = module.params["directory"]
-    now = datetime.now(timezone.utc)
+    now = datetime.now(UTC)
     issued: dict[str, str] = {}
 
     def write(path: str, content: bytes, mode: int = 0o600) -> None:
@@ -275,9 +272,7 @@ def main() -> None:
         if key is None:
             key = ec.generate_private_key(ec.SECP256R1())
             write(path + ".key", key_pem(key))
-        write(
-            path + ".pem", issue_leaf(wanted, key, authority, authority_key, module.params["days"], now), 0o644
-        )
+        write(path + ".pem", issue_leaf(wanted, key, authority, authority_key, module.params["days"], now), 0o644)
     module.exit_json(changed=bool(issued), issued=issued)
 
 

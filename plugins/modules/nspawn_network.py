@@ -85,6 +85,7 @@ def foreign_drop_chains(rules: list[dict[str, Any]], bridge: str) -> tuple[list[
 
     Returns:
         The (family, table, chain) that have no rule of ours yet, and our rules as nft's objects.
+
     """
     chains = [
         (chain["family"], chain["table"], chain["name"])
@@ -142,8 +143,8 @@ class Network:
     def present(self, address: ipaddress.IPv4Interface) -> None:
         """Make what is missing."""
         links = {link["ifname"]: link for link in self.links()}
-        for name, link in links.items():
-            for info in link.get("addr_info", []):
+        for name, other_link in links.items():
+            for info in other_link.get("addr_info", []):
                 other = ipaddress.ip_interface(f"{info['local']}/{info['prefixlen']}").network
                 if name != self.bridge and other.version == 4 and other.overlaps(address.network):
                     self.module.fail_json(

@@ -60,7 +60,7 @@ stale:
 import glob
 import os
 import subprocess
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
@@ -95,7 +95,7 @@ def parse_timestamp(value: str) -> float:
         return 0.0
     day_and_time = " ".join(value.split()[1:3])
     form = "%Y-%m-%d %H:%M:%S.%f" if "." in day_and_time else "%Y-%m-%d %H:%M:%S"
-    return datetime.strptime(day_and_time, form).replace(tzinfo=timezone.utc).timestamp()
+    return datetime.strptime(day_and_time, form).replace(tzinfo=UTC).timestamp()
 
 
 def newest(patterns: list[str]) -> tuple[str, float]:
@@ -141,7 +141,7 @@ def systemctl(module: AnsibleModule, *arguments: str) -> str:
         module.fail_json(
             msg=f"'systemctl {' '.join(arguments)}' failed: {err.strip() or out.strip()}", journal=journal.splitlines()
         )
-    return out
+    return str(out)
 
 
 def main() -> None:
