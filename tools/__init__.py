@@ -1,0 +1,1 @@
+"""Commands that make and people call on the controller, as `python -m tools.NAME`."""

@@ -1,0 +1,108 @@
+"""Prepare the controller: Debian packages, programs, the backend's wheels, the machines' base tree.
+
+    python -m tools.prepare [STEP...] [--program NAME]... [--release NAME]... [--set NAME]... [--json]
+
+Steps: packages, programs, wheels, base (all, if none is named). What is made is kept in the user's cache folder by
+its content and shared by all clones; what is there already costs nothing. Where it all is goes into .lab/artifacts.json.
+"""
+
+import argparse
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tools.preparing import base_tree, cache, packages, programs, wheels
+from tools.preparing.running import Failure, say
+
+PROJECT = Path(__file__).resolve().parents[1]
+STEPS = ("packages", "programs", "wheels", "base")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prepare what the command line asks for; the exit status."""
+    options = parse(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("prepare: ended by SIGTERM; run it again and it goes on"))
+    started = time.monotonic()
+    try:
+        result = prepare(options)
+    except Failure as error:
+        print(f"prepare: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("prepare: interrupted; run it again and it goes on", file=sys.stderr)
+        return 130
+    say("total", f"{time.monotonic() - started:.1f} s")
+    if options.json:
+        print(json.dumps(result, indent=2))
+    return 0
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line's options."""
+    parser = argparse.ArgumentParser(prog="prepare", description="Prepare the controller of a lab.")
+    parser.add_argument("steps", nargs="*", metavar="STEP", help=f"one of {', '.join(STEPS)} (default: all)")
+    parser.add_argument("--program", action="append", metavar="NAME", help="default: consul and vault")
+    parser.add_argument(
+        "--release", action="append", metavar="NAME", help="Debian release of a tree (default: bookworm)"
+    )
+    parser.add_argument("--set", action="append", default=[], metavar="NAME", help="more packages, such as 'tests'")
+    parser.add_argument("--tests", dest="set", action="append_const", const="tests", help="the same as --set tests")
+    parser.add_argument("--json", action="store_true", help="print at the end what .lab/artifacts.json holds")
+    parser.add_argument("--lab", type=Path, default=PROJECT / ".lab", help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    unknown = set(options.steps) - set(STEPS)
+    if unknown:
+        parser.error(f"there is no step '{unknown.pop()}'; the steps are {', '.join(STEPS)}")
+    options.steps = options.steps or list(STEPS)
+    return options
+
+
+def prepare(options: argparse.Namespace) -> dict[str, Any]:
+    """Run the steps, and return where everything is, as .lab/artifacts.json holds it afterwards."""
+    folder = cache.folder()
+    result = read_result(options.lab / "artifacts.json")
+    if "packages" in options.steps:
+        packages.prepare(["default", *options.set])
+    if "base" in options.steps:
+        for release in options.release or ["bookworm"]:
+            result["base"][release] = str(base_tree.prepare(release, folder / "base"))
+    if "wheels" in options.steps:
+        result["wheels"] = str(wheels.prepare(PROJECT / "app/backend/requirements.txt", folder / "wheels"))
+    if "programs" in options.steps:
+        known = programs.read(PROJECT / "artifacts")
+        source = os.environ.get("LAB_PROGRAM_SOURCE") or "auto"
+        for name in options.program or ["consul", "vault"]:
+            if name not in known:
+                raise Failure(f"There is no program '{name}'. Use one of: {', '.join(known)}.")
+            place = programs.prepare(known[name], source, folder / "programs")
+            result["programs"] |= {name: str(place / name)}
+            if name == "vault":
+                # A release has the plugin built in.
+                plugin = place / "postgresql-database-plugin"
+                result["programs"]["vault_plugin_postgresql"] = str(plugin) if plugin.exists() else ""
+    options.lab.mkdir(mode=0o700, parents=True, exist_ok=True)
+    cache.write(options.lab / "artifacts.json", json.dumps(result, indent=2, sort_keys=True) + "\n")
+    return result
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """What earlier runs prepared, without what is no longer there."""
+    empty: dict[str, Any] = {"base": {}, "programs": {}, "wheels": ""}
+    try:
+        found = json.loads(path.read_text())
+        return {
+            "base": {name: place for name, place in found["base"].items() if Path(place).is_dir()},
+            "programs": {name: file for name, file in found["programs"].items() if not file or Path(file).is_file()},
+            "wheels": found["wheels"] if Path(found["wheels"]).is_dir() else "",
+        }
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return empty
+
+
+if __name__ == "__main__":
+    sys.exit(main())
