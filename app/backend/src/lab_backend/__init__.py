@@ -1,0 +1,5 @@
+"""The lab's backend service."""
+
+from importlib.metadata import version
+
+__version__ = version("lab-backend")
