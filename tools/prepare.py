@@ -2,8 +2,8 @@
 
     python -m tools.prepare [STEP...] [--program NAME]... [--release NAME]... [--set NAME]... [--json]
 
-Steps: packages, programs, wheels, base (all, if none is named). What is made is kept in the user's cache folder by
-its content and shared by all clones; what is there already costs nothing. Where it all is goes into .lab/artifacts.json.
+Steps: packages, programs, wheels, base (all, if none is named). What is made is kept in the user's cache folder by its
+content and shared by all clones; what is there already costs nothing. Where it all is goes into .lab/artifacts.json.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tools.preparing import base_tree, cache, packages, programs, wheels
-from tools.preparing.running import Failure, say
+from tools.preparing.running import PrepareError, say
 
 PROJECT = Path(__file__).resolve().parents[1]
 STEPS = ("packages", "programs", "wheels", "base")
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     started = time.monotonic()
     try:
         result = prepare(options)
-    except Failure as error:
+    except PrepareError as error:
         print(f"prepare: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -78,7 +78,7 @@ def prepare(options: argparse.Namespace) -> dict[str, Any]:
         source = os.environ.get("LAB_PROGRAM_SOURCE") or "auto"
         for name in options.program or ["consul", "vault"]:
             if name not in known:
-                raise Failure(f"There is no program '{name}'. Use one of: {', '.join(known)}.")
+                raise PrepareError(f"There is no program '{name}'. Use one of: {', '.join(known)}.")
             place = programs.prepare(known[name], source, folder / "programs")
             result["programs"] |= {name: str(place / name)}
             if name == "vault":

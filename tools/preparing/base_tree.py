@@ -10,7 +10,7 @@ from pathlib import Path
 from tools.preparing.cache import artifact, digest
 from tools.preparing.packages import ARTIFACTS, lists
 from tools.preparing.programs import architecture
-from tools.preparing.running import Failure, as_root, run, say
+from tools.preparing.running import PrepareError, as_root, run, say
 
 RECIPE = ARTIFACTS / "base-tree.sh"
 RELEASES = ("bookworm", "trixie")
@@ -22,7 +22,9 @@ def prepare(release: str, trees: Path) -> Path:
     Without network the newest tree by the same recipe does as well.
     """
     if release not in RELEASES:
-        raise Failure(f"There is no base tree for the Debian release '{release}'. Use one of: {', '.join(RELEASES)}.")
+        raise PrepareError(
+            f"There is no base tree for the Debian release '{release}'. Use one of: {', '.join(RELEASES)}."
+        )
     base, kept = lists()["base"], lists()["kept"]
     stem = f"{release}-{architecture()}-{digest(RECIPE, ' '.join(base), ' '.join(kept))}"
     place = trees / f"{stem}-{time.strftime('%Y-%m')}"
@@ -34,7 +36,7 @@ def prepare(release: str, trees: Path) -> Path:
     older = sorted(path for path in trees.glob(f"{stem}-*") if path.is_dir())
     try:
         return artifact(place, make, root=True)
-    except Failure as error:
+    except PrepareError as error:
         if not older:
             raise
         say(place.name, f"{error} Going on with {older[-1].name}.")
@@ -55,7 +57,7 @@ def sources(release: str, configured: Sequence[tuple[str, str]], host: str) -> l
     main = mirror("LAB_DEBIAN_MIRROR", host, "stable", "testing")
     security = mirror("LAB_DEBIAN_SECURITY_MIRROR", f"{host}-security", "stable-security")
     if main is None:
-        raise Failure(
+        raise PrepareError(
             "This system's apt names no Debian mirror. Set LAB_DEBIAN_MIRROR (and LAB_DEBIAN_SECURITY_MIRROR) "
             "to the address of one and run this again."
         )
@@ -78,7 +80,7 @@ def _configured() -> list[tuple[str, str]]:
     command = ["apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE)", "Created-By: Packages"]
     try:
         lines = run("base", command).splitlines()
-    except Failure:
+    except PrepareError:
         return []
     return [(address, suite) for address, suite in (line.split(maxsplit=1) for line in lines if " " in line)]
 
@@ -90,7 +92,7 @@ def _codename() -> str:
 
 def _proxy() -> list[str]:
     """The controller's proxy for apt, which the machines need as well."""
-    if not os.path.exists("/usr/bin/apt-config"):
+    if not Path("/usr/bin/apt-config").exists():
         return []
     text = subprocess.run(
         ["apt-config", "shell", "proxy", "Acquire::http::Proxy"], check=True, capture_output=True, text=True

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tools.preparing.running import Failure, as_root, run, say
+from tools.preparing.running import PrepareError, as_root, run, say
 
 
 def folder() -> Path:
@@ -63,7 +63,7 @@ def artifact(place: Path, make: Callable[[Path], None], *, root: bool = False) -
         try:
             make(work)
         except BaseException:
-            with contextlib.suppress(Failure):
+            with contextlib.suppress(PrepareError):
                 remove(work, root=root)
             raise
         # One call for all of its file system: cheaper than one for each of a base tree's files.

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import yaml
 
-from tools.preparing.running import Failure, as_root, run, say
+from tools.preparing.running import PrepareError, as_root, run, say
 
 ARTIFACTS = Path(__file__).resolve().parents[2] / "artifacts"
 
@@ -25,7 +25,7 @@ def prepare(sets: Sequence[str]) -> None:
     """Install what is missing of the named sets; without apt, be content with the commands themselves."""
     unknown = set(sets) - set(lists()["controller"])
     if unknown:
-        raise Failure(f"There is no set of packages '{unknown.pop()}'. Use: {', '.join(lists()['controller'])}.")
+        raise PrepareError(f"There is no set of packages '{unknown.pop()}'. Use: {', '.join(lists()['controller'])}.")
     wanted = [package for name in sets for package in lists()["controller"][name]]
     if not shutil.which("apt-get"):
         without_apt(wanted)
@@ -42,7 +42,7 @@ def without_apt(wanted: Sequence[str]) -> None:
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
     missing = [name for name in lists()["controller_commands"] if not shutil.which(name, path=path)]
     if missing:
-        raise Failure(
+        raise PrepareError(
             f"This system has no apt-get, and these commands are missing: {', '.join(missing)}. "
             f"Install what your system has for Debian's packages {', '.join(wanted)}, and run this again."
         )
@@ -68,13 +68,15 @@ def install(missing: Sequence[str]) -> None:
     try:
         run("packages", as_root([*apt, "update"]), environment=environment)
         run("packages", as_root([*apt, "install", "--no-install-recommends", *missing]), environment=environment)
-    except Failure as error:
-        raise Failure(f"{error} Install these packages by hand and run this again: {' '.join(missing)}.") from error
+    except PrepareError as error:
+        raise PrepareError(
+            f"{error} Install these packages by hand and run this again: {' '.join(missing)}."
+        ) from error
 
 
 def install_go() -> str:
     """The path of Debian's own Go, installed now: old, but able to fetch a newer one."""
     if not shutil.which("apt-get"):
-        raise Failure("Compiling needs Go and it is missing. Install Go 1.21 or newer, and run this again.")
+        raise PrepareError("Compiling needs Go and it is missing. Install Go 1.21 or newer, and run this again.")
     install(lists()["controller"]["build"])
     return shutil.which("go") or "/usr/bin/go"

@@ -21,7 +21,7 @@ import yaml
 
 from tools.preparing import packages
 from tools.preparing.cache import artifact, digest, folder
-from tools.preparing.running import PROGRESS_SECONDS, Failure, run, say
+from tools.preparing.running import PROGRESS_SECONDS, PrepareError, run, say
 
 SOURCES = ("auto", "release", "build")
 CONNECT_SECONDS = 5
@@ -30,7 +30,7 @@ OLDEST_GO = (1, 21)
 """The first Go that fetches the version which a go.mod names by itself."""
 
 
-class Unreachable(Exception):
+class UnreachableError(Exception):
     """The release server does not give the file; nothing is said about the file itself."""
 
 
@@ -68,11 +68,11 @@ class Program:
 
 
 def architecture() -> str:
-    """This machine's architecture by Go's and the vendors' name."""
+    """The controller's architecture by Go's and the vendors' name."""
     machine = os.uname().machine
     names = {"x86_64": "amd64", "aarch64": "arm64"}
     if machine not in names:
-        raise Failure(f"There are no programs for the architecture '{machine}'. Use one of: {', '.join(names)}.")
+        raise PrepareError(f"There are no programs for the architecture '{machine}'. Use one of: {', '.join(names)}.")
     return names[machine]
 
 
@@ -112,14 +112,14 @@ def prepare(program: Program, source: str, programs: Path) -> Path:
     A release that is there but fails a check is an error for `auto` too: it is never passed over in silence.
     """
     if source not in SOURCES:
-        raise Failure(f"LAB_PROGRAM_SOURCE is '{source}'. Set it to one of: {', '.join(SOURCES)}.")
+        raise PrepareError(f"LAB_PROGRAM_SOURCE is '{source}'. Set it to one of: {', '.join(SOURCES)}.")
     places: dict[str, Path] = {}
     if program.release is not None and source != "build":
         places["release"] = programs / _release_name(program, program.release)
     if source != "release":
         places["build"] = programs / _build_name(program)
     if not places:
-        raise Failure(f"{program.name} has no signed release. Set LAB_PROGRAM_SOURCE=build or auto.")
+        raise PrepareError(f"{program.name} has no signed release. Set LAB_PROGRAM_SOURCE=build or auto.")
     for place in places.values():
         if place.is_dir():
             return artifact(place, _not_called)
@@ -127,9 +127,9 @@ def prepare(program: Program, source: str, programs: Path) -> Path:
         release = program.release
         try:
             return artifact(places["release"], lambda work: fetch_release(program.name, release, work))
-        except Unreachable as error:
+        except UnreachableError as error:
             if source == "release":
-                raise Failure(
+                raise PrepareError(
                     f"{error}. Try again later, name a mirror in LAB_RELEASE_URL, or set LAB_PROGRAM_SOURCE=build."
                 ) from error
             say(program.name, f"{error}; building it instead")
@@ -172,13 +172,13 @@ def fetch_release(step: str, release: Release, work: Path) -> None:
                         shutil.copyfileobj(packed, file_out)
                     target.chmod(0o755)
     if not any(work.iterdir()):
-        raise Failure(
+        raise PrepareError(
             f"{release.zip} holds no executable file. Report this, and set LAB_PROGRAM_SOURCE=build meanwhile."
         )
 
 
 def download(url: str, target: Path, step: str) -> None:
-    """Fetch one file. Whatever keeps it from coming is `Unreachable`."""
+    """Fetch one file. Whatever keeps it from coming is `UnreachableError`."""
     say(step, f"fetching {url}")
     try:
         with urllib.request.urlopen(url, timeout=CONNECT_SECONDS) as answer, target.open("wb") as file:
@@ -190,9 +190,9 @@ def download(url: str, target: Path, step: str) -> None:
                     told = time.monotonic()
                     say(step, f"{file.tell() >> 20} of {size >> 20} MiB ...")
         if target.stat().st_size < size:
-            raise Unreachable(f"{url} ended early")
+            raise UnreachableError(f"{url} ended early")
     except (OSError, http.client.HTTPException, urllib.error.URLError) as error:
-        raise Unreachable(f"{url} cannot be fetched ({getattr(error, 'reason', error)})") from error
+        raise UnreachableError(f"{url} cannot be fetched ({getattr(error, 'reason', error)})") from error
 
 
 def check_signature(release: Release, files: Path) -> None:
@@ -206,23 +206,23 @@ def check_signature(release: Release, files: Path) -> None:
     )
     try:
         status = run(f"signature of {release.sums}", command, cwd=files)
-    except Failure as error:
-        raise Failure(f"The signature of {release.url}/{release.sums} is not good. {remedy}") from error
+    except PrepareError as error:
+        raise PrepareError(f"The signature of {release.url}/{release.sums} is not good. {remedy}") from error
     # VALIDSIG's last word is the primary key's fingerprint, whichever subkey signed.
     signers = [line.split()[-1] for line in status.splitlines() if line.startswith("[GNUPG:] VALIDSIG ")]
     if signers != [release.fingerprint]:
-        raise Failure(f"{release.url}/{release.sums} is signed by {signers}, not {release.fingerprint}. {remedy}")
+        raise PrepareError(f"{release.url}/{release.sums} is signed by {signers}, not {release.fingerprint}. {remedy}")
 
 
 def dearmor(text: str) -> bytes:
     """The binary form, which gpgv wants, of a key in ASCII armour."""
     match = re.search(r"-----BEGIN PGP PUBLIC KEY BLOCK-----\n(?:.+\n)*\n(.*?)\n=[^\n]*\n-----END", text, re.DOTALL)
     if not match:
-        raise Failure("A file under artifacts/keys/ is no OpenPGP key in ASCII armour. Restore it from git.")
+        raise PrepareError("A file under artifacts/keys/ is no OpenPGP key in ASCII armour. Restore it from git.")
     try:
         return base64.b64decode("".join(match.group(1).split()), validate=True)
     except binascii.Error as error:
-        raise Failure("A key under artifacts/keys/ is damaged. Restore it from git.") from error
+        raise PrepareError("A key under artifacts/keys/ is damaged. Restore it from git.") from error
 
 
 def check_sum(sums: Path, file: Path) -> None:
@@ -231,7 +231,7 @@ def check_sum(sums: Path, file: Path) -> None:
     with file.open("rb") as handle:
         found = hashlib.file_digest(handle, "sha256").hexdigest()
     if wanted.get(file.name) != found:
-        raise Failure(
+        raise PrepareError(
             f"{file.name} has the SHA-256 sum {found}, and its vendor signed {wanted.get(file.name, 'none for it')}. "
             "The download was changed or cut off: run this again."
         )
@@ -290,7 +290,7 @@ def _fetch_go(go: str, wanted: str, execute: Callable[[list[str]], str]) -> str:
     say("go", f"fetching Go {wanted} with {go}")
     match = re.search(r'"Dir": "(.+)"', execute([go, "mod", "download", "-json", module]))
     if not match:
-        raise Failure(f"Go {wanted} cannot be fetched. Install Go {wanted} or newer and run this again.")
+        raise PrepareError(f"Go {wanted} cannot be fetched. Install Go {wanted} or newer and run this again.")
     source = Path(match.group(1))
     # A module's files are not executable, and its cache is write-protected: a copy it must be.
     place = folder() / "programs" / f"go-{wanted}-{architecture()}"

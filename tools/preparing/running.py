@@ -14,7 +14,7 @@ LAST_LINES = 30
 """How much of a failed command's output is shown."""
 
 
-class Failure(Exception):
+class PrepareError(Exception):
     """What a person can put right: one sentence that says what is wrong, and one that says what to do."""
 
 
@@ -28,7 +28,7 @@ def as_root(command: Sequence[str]) -> list[str]:
     if os.geteuid() == 0:
         return list(command)
     if not shutil.which("sudo"):
-        raise Failure(f"'{command[0]}' needs root, and sudo is not there. Run this as root or install sudo.")
+        raise PrepareError(f"'{command[0]}' needs root, and sudo is not there. Run this as root or install sudo.")
     return ["sudo", "--preserve-env=http_proxy,https_proxy,no_proxy,DEBIAN_FRONTEND", "--", *command]
 
 
@@ -45,7 +45,7 @@ def run(
     """
     for name in ("setpriv", command[0]):
         if not shutil.which(name):
-            raise Failure(f"The program '{name}' is missing. Install it and run this again.")
+            raise PrepareError(f"The program '{name}' is missing. Install it and run this again.")
     started = time.monotonic()
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(
@@ -74,5 +74,7 @@ def run(
         if status:
             lines = (text + errors.read()).splitlines()[-LAST_LINES:]
             print("\n".join(f"    {line}" for line in lines), file=sys.stderr, flush=True)
-            raise Failure(f"{step}: '{' '.join(command)[:200]}' ended with status {status}; its last lines are above.")
+            raise PrepareError(
+                f"{step}: '{' '.join(command)[:200]}' ended with status {status}; its last lines are above."
+            )
         return text

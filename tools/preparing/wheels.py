@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from tools.preparing.cache import artifact, digest
-from tools.preparing.running import Failure, run
+from tools.preparing.running import PrepareError, run
 
 PYTHONS = ("3.11", "3.13")
 """Debian 12's and Debian 13's."""
@@ -16,7 +16,7 @@ GLIBCS = range(36, 16, -1)
 def prepare(requirements: Path, wheels: Path) -> Path:
     """One flat folder with every wheel that the lock file names, each checked against it."""
     if not requirements.is_file():
-        raise Failure(f"{requirements} is missing. Restore it from git.")
+        raise PrepareError(f"{requirements} is missing. Restore it from git.")
     machine = os.uname().machine
     platforms = [f"manylinux_2_{minor}_{machine}" for minor in GLIBCS] + [f"manylinux2014_{machine}"]
     name = f"wheels-{machine}-{digest(requirements, ' '.join(PYTHONS), ' '.join(platforms))}"
@@ -29,7 +29,7 @@ def prepare(requirements: Path, wheels: Path) -> Path:
 
 
 def command(requirements: Path, folder: Path, python: str, platforms: list[str]) -> list[str]:
-    """pip's command for one Python. The package index and proxies are whatever the user's pip is set up with."""
+    """The command of pip for one Python. The package index and proxies are whatever the user's pip is set up with."""
     abi = f"cp{python.replace('.', '')}"
     return [
         *(sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--dest", str(folder)),
