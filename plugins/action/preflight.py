@@ -221,7 +221,7 @@ def check_programs(programs: Mapping[str, str], commands: Sequence[str]) -> list
     """Programs that the roles push from the controller, and commands that the controller itself needs."""
     problems = []
     for name, path in programs.items():
-        if path and not (os.path.isfile(path) and os.access(path, os.X_OK)):
+        if path and not (Path(path).is_file() and os.access(path, os.X_OK)):
             problems.append(f"The program '{name}' is not at {path}: run 'make prepare', which puts it there.")
     search = os.environ.get("PATH", os.defpath) + os.pathsep + "/usr/sbin" + os.pathsep + "/sbin"
     missing = [command for command in commands if not shutil.which(command, path=search)]
@@ -322,7 +322,7 @@ def running_machines() -> set[str]:
             words = (folder / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        if words and os.path.basename(words[0]) == b"systemd-nspawn":
+        if words and words[0].rpartition(b"/")[2] == b"systemd-nspawn":
             names.update(word.decode()[10:] for word in words if word.startswith(b"--machine="))
     return names
 

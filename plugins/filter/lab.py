@@ -5,14 +5,20 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+
+
+def project_path(path: str) -> str:
+    """The absolute path of a path in this project, whichever configuration file and folder Ansible runs with."""
+    return str(Path(__file__).resolve().parents[2] / path)
 
 
 def lab_network(name: str) -> str:
     """The network of a lab: a /24 of 10.64.0.0/10 that follows from its name.
 
     >>> lab_network("lab")
-    '10.104.22.0/24'
+    '10.101.17.0/24'
     """
     digest = hashlib.sha256(name.encode()).digest()
     return f"10.{64 + digest[0] % 64}.{digest[1]}.0/24"
@@ -28,9 +34,9 @@ def network_address(network: str, index: int) -> str:
 
 
 def nameservers(resolv_conf: str) -> list[str]:
-    """The name servers of a resolv.conf that another machine can reach too: IPv4, not this computer's own.
+    r"""The name servers of a resolv.conf that another machine can reach too: IPv4, not this computer's own.
 
-    >>> nameservers("nameserver 127.0.0.53\\nnameserver 192.0.2.53\\n")
+    >>> nameservers("nameserver 127.0.0.53\nnameserver 192.0.2.53\n")
     ['192.0.2.53']
     """
     words = [line.split() for line in resolv_conf.splitlines()]
@@ -69,5 +75,6 @@ class FilterModule:
             "lab_network": lab_network,
             "nameservers": nameservers,
             "network_address": network_address,
+            "project_path": project_path,
             "service_certificates": service_certificates,
         }

@@ -131,11 +131,11 @@ class Network:
                 stream.write(content)
 
     def links(self) -> list[dict[str, Any]]:
-        """This computer's links with their addresses."""
+        """The computer's links with their addresses."""
         return self.read("ip", "-json", "address", "show") or []
 
     def rules(self) -> list[dict[str, Any]]:
-        """This computer's nftables rules."""
+        """The computer's nftables rules."""
         listing = self.read("nft", "--json", "list", "ruleset") or {}
         entries: list[dict[str, Any]] = listing.get("nftables", [])
         return entries

@@ -1,0 +1,80 @@
+"""What can be judged of machines and networks without making them."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+
+import pytest
+
+from plugins.filter.lab import lab_network, nameservers, network_address, service_certificates
+from plugins.modules.nspawn_machine import answers_ssh, nspawn_pid, settings
+from plugins.modules.nspawn_network import foreign_drop_chains, ruleset
+
+
+def test_settings_of_a_machine() -> None:
+    files = settings(
+        {
+            "hostname": "backend-1",
+            "address": "10.80.1.101/24",
+            "gateway": "10.80.1.1",
+            "authorized_key": "ssh-ed25519 A",
+        }
+    )
+    assert files["etc/hostname"] == "backend-1\n"
+    assert "Address=10.80.1.101/24\nGateway=10.80.1.1\n" in files["etc/systemd/network/10-lab.network"]
+    assert files["root/.ssh/authorized_keys"] == "ssh-ed25519 A\n"
+
+
+def test_no_machine_has_a_name_that_nobody_uses() -> None:
+    assert nspawn_pid(f"nobody-{os.getpid()}") is None
+
+
+def test_a_port_without_ssh_does_not_answer() -> None:
+    assert not answers_ssh("127.255.255.254")
+
+
+def test_a_firewall_that_drops_forwarded_packets_is_found_once() -> None:
+    docker = {"chain": {"family": "ip", "table": "filter", "name": "FORWARD", "hook": "forward", "policy": "drop"}}
+    open_chain = {"chain": {**docker["chain"], "name": "other", "policy": "accept"}}
+    ours = {"rule": {"family": "ip", "table": "filter", "chain": "FORWARD", "comment": "hl-lab", "handle": 7}}
+    assert foreign_drop_chains([docker, open_chain], "hl-lab") == ([("ip", "filter", "FORWARD")], [])
+    assert foreign_drop_chains([docker, ours], "hl-lab") == ([], [ours["rule"]])
+    assert foreign_drop_chains([docker, ours], "hl-two")[0] == [("ip", "filter", "FORWARD")]
+
+
+def test_the_network_is_closed_from_outside() -> None:
+    rules = ruleset("hl-lab", ipaddress.IPv4Network("10.80.1.0/24"))
+    assert 'oifname "hl-lab" drop' in rules
+    assert "ip saddr 10.80.1.0/24" in rules
+
+
+def test_names_give_different_networks_in_a_private_range() -> None:
+    networks = {lab_network(name) for name in ("lab", "test", "vagrant", "terraform", "m-consul")}
+    assert len(networks) == 5
+    assert all(ipaddress.ip_network(network).subnet_of(ipaddress.ip_network("10.64.0.0/10")) for network in networks)
+    assert network_address("10.80.1.0/24", 11) == "10.80.1.11"
+    with pytest.raises(IndexError):
+        network_address("10.80.1.0/24", 300)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("nameserver 127.0.0.53\nnameserver 192.0.2.53\n", ["192.0.2.53"]),
+        ("# nameserver 192.0.2.1\nnameserver fe80::1%eth0\n", []),
+        ("", []),
+    ],
+)
+def test_name_servers_that_another_machine_can_ask(text: str, expected: list[str]) -> None:
+    assert nameservers(text) == expected
+
+
+def test_a_certificate_for_each_service() -> None:
+    (entry,) = service_certificates({"backend": ["backend.service.consul"]}, "backend-1", "10.80.1.101", "consul")
+    assert entry == {
+        "name": "backend-1/backend",
+        "common_name": "backend.service.consul",
+        "dns_names": ["backend.service.consul", "backend-1", "backend-1.node.consul", "localhost"],
+        "ip_addresses": ["10.80.1.101", "127.0.0.1"],
+    }
