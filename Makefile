@@ -39,3 +39,27 @@ status: venv ## Show the lab's state; fails if anything is unhealthy
 .PHONY: down
 down: venv ## Remove the lab; KEEP=1 only stops its machines and keeps their data
 	@$(PLAYBOOK) -i $(INVENTORY_PATH) playbooks/down.yml -e keep=$(if $(KEEP),true,false) $(ARGS)
+
+.PHONY: bench
+bench: prepare ## Measure the times and the memory of a lab of its own
+	@$(BIN)/python -m tools.bench
+
+.PHONY: lint
+lint: venv ## Check the style of everything
+	@$(BIN)/python -m tools.parts lint
+
+.PHONY: unit
+unit: venv ## Run the tests that need no machine
+	@$(BIN)/python -m tools.prepare packages --tests
+	@$(BIN)/python -m tools.parts unit
+
+.PHONY: acceptance
+acceptance: ## Bring up a lab named test, try everything that it promises, and remove it
+	@$(BIN)/python -m tools.parts acceptance
+
+.PHONY: test
+test: prepare ## Run all tests: lint, unit, a Molecule scenario for each role, acceptance
+	@$(BIN)/python -m tools.prepare packages --tests
+	@$(BIN)/python -m tools.parts lint unit molecule acceptance
+
+-include vm.mk
