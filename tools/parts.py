@@ -48,7 +48,10 @@ PARTS: dict[str, list[Step]] = {
         Step("yamllint", [".venv/bin/yamllint", "--strict", "."], always=True),
         Step("ansible-lint", [".venv/bin/ansible-lint"], always=True),
     ],
-    "unit": [pytest("unit tests", "tests/unit", "app/backend/tests")],
+    "unit": [
+        pytest("the lab's tools and modules", "tests/unit"),
+        pytest("the backend", "--config-file=app/backend/pyproject.toml", "app/backend/tests"),
+    ],
     "molecule": [],
     "acceptance": [
         playbook("remove an old test lab", "playbooks/down.yml"),

@@ -1,5 +1,3 @@
 """The lab's backend service."""
 
-from importlib.metadata import version
-
-__version__ = version("lab-backend")
+__version__ = "1.0.0"
