@@ -73,7 +73,7 @@ def attempt(question: Callable[[], Any]) -> Answer:
     """Ask, and turn whatever goes wrong into a short reason: a status command has no use for a traceback."""
     try:
         return Answer(question())
-    except Exception as error:  # noqa: BLE001 - clients of four services raise their own classes
+    except Exception as error:  # the clients of four services raise classes of their own
         return Answer(error=reason(error))
 
 
@@ -182,7 +182,7 @@ def running_containers(lab: Lab) -> set[str] | None:
             words = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
         except OSError:
             continue
-        if os.path.basename(words[0]) == "systemd-nspawn":
+        if words[0].rpartition("/")[2] == "systemd-nspawn":
             names.update(word.removeprefix("--machine=") for word in words if word.startswith("--machine="))
     return {machine.name for machine in lab.machines if f"{lab.name}-{machine.name}" in names}
 

@@ -15,7 +15,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def load() -> ModuleType:
     spec = importlib.util.spec_from_file_location("lab_preflight", ROOT / "plugins/action/preflight.py")
-    assert spec and spec.loader
+    assert spec
+    assert spec.loader
     module = importlib.util.module_from_spec(spec)
     sys.modules["lab_preflight"] = module
     spec.loader.exec_module(module)

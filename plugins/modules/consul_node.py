@@ -1,0 +1,184 @@
+#!/usr/bin/python
+"""Make Consul forget a machine."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: consul_node
+short_description: Make Consul forget a machine that has left
+description:
+  - Removes a node from the members (C(force-leave -prune), on every server) and from the catalogue, with its
+    services and checks. Works whether the machine still runs, was just stopped, or has been gone for long.
+  - A node whose agent still runs joins again by itself, so stop it first.
+  - No module of community.general does either of the two.
+options:
+  urls:
+    description: HTTPS addresses of the Consul servers.
+    type: list
+    elements: str
+    required: true
+  ca_path:
+    description: File with the certificate of the authority that issued the servers' certificates.
+    type: path
+    required: true
+  token:
+    description: Secret ID of a token with C(operator = write) and C(node = write).
+    type: str
+    required: true
+  name:
+    description: Name of the node.
+    type: str
+    required: true
+  state:
+    description: Only C(absent); a node is made by its own agent.
+    type: str
+    choices: [absent]
+    default: absent
+  timeout:
+    description: Seconds to wait until no server knows the node any more.
+    type: int
+    default: 30
+author: HashiStack Lab
+attributes:
+  check_mode:
+    support: full
+"""
+
+EXAMPLES = r"""
+- name: Forget backend-3
+  consul_node:
+    urls: ["https://10.80.1.11:8501", "https://10.80.1.12:8501"]
+    ca_path: ca.pem
+    token: "{{ consul_management }}"
+    name: backend-3
+  delegate_to: localhost
+  no_log: true
+"""
+
+RETURN = r"""
+found:
+  description: Where it was known, such as C(members) and C(catalog).
+  type: list
+  elements: str
+  returned: always
+"""
+
+import time
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+try:
+    import requests
+
+    MISSING = ""
+except ImportError as error:
+    MISSING = str(error)
+
+EVERY = 0.3
+
+
+class ConsulError(Exception):
+    """No server answers, or one refuses."""
+
+
+def open_session(ca_path: str, token: str) -> requests.Session:
+    """A session that trusts the lab's CA only and follows no proxy of the environment."""
+    session = requests.Session()
+    session.trust_env = False
+    session.verify = ca_path
+    session.headers["X-Consul-Token"] = token
+    return session
+
+
+def request(session: requests.Session, method: str, url: str, body: Any = None) -> Any:
+    """The decoded answer.
+
+    Raises:
+        ConsulError: no answer within 10 s, or an error.
+    """
+    try:
+        answer = session.request(method, url, json=body, timeout=10)
+    except requests.RequestException as error:
+        raise ConsulError(f"{url}: {error}") from error
+    if answer.status_code >= 400:
+        raise ConsulError(f"{url}: {answer.status_code} {answer.text.strip()[:200]}")
+    return answer.json() if answer.text.strip() else None
+
+
+def servers_up(session: requests.Session, urls: list[str]) -> dict[str, list[dict[str, Any]]]:
+    """The servers that answer, each with the members that it sees.
+
+    Raises:
+        ConsulError: none answers.
+    """
+    views, reasons = {}, []
+    for url in urls:
+        try:
+            views[url] = request(session, "GET", f"{url}/v1/agent/members") or []
+        except ConsulError as error:
+            reasons.append(str(error))
+    if not views:
+        raise ConsulError("; ".join(reasons))
+    return views
+
+
+def traces(session: requests.Session, urls: list[str], name: str) -> list[str]:
+    """Where Consul knows the node: ``members``, ``catalog``, both or nowhere."""
+    views = servers_up(session, urls)
+    found = []
+    if any(member["Name"] == name for members in views.values() for member in members):
+        found.append("members")
+    url = next(iter(views))
+    if any(node["Node"] == name for node in request(session, "GET", f"{url}/v1/catalog/nodes?consistent") or []):
+        found.append("catalog")
+    return found
+
+
+def forget(session: requests.Session, urls: list[str], name: str) -> None:
+    """Ask every server that sees the member to drop it, and then the catalogue."""
+    views = servers_up(session, urls)
+    for url, members in views.items():
+        if any(member["Name"] == name for member in members):
+            request(session, "PUT", f"{url}/v1/agent/force-leave/{name}?prune=1")
+    request(session, "PUT", f"{next(iter(views))}/v1/catalog/deregister", {"Node": name})
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "urls": {"type": "list", "elements": "str", "required": True},
+            "ca_path": {"type": "path", "required": True},
+            "token": {"type": "str", "required": True, "no_log": True},
+            "name": {"type": "str", "required": True},
+            "state": {"type": "str", "choices": ["absent"], "default": "absent"},
+            "timeout": {"type": "int", "default": 30},
+        },
+        supports_check_mode=True,
+    )
+    if MISSING:
+        module.fail_json(msg=f"This module needs the Python package requests on the controller: {MISSING}")
+    urls, name = module.params["urls"], module.params["name"]
+    session = open_session(module.params["ca_path"], module.params["token"])
+    try:
+        found = traces(session, urls, name)
+        if found and not module.check_mode:
+            deadline = time.monotonic() + module.params["timeout"]
+            left = found
+            while left and time.monotonic() < deadline:
+                forget(session, urls, name)
+                left = traces(session, urls, name)
+                if left:
+                    time.sleep(EVERY)
+            if left:
+                module.fail_json(
+                    msg=f"Consul still knows {name} in its {' and '.join(left)}: does its agent still run?"
+                )
+    except ConsulError as error:
+        module.fail_json(msg=f"Consul could not be asked: {error}")
+    module.exit_json(changed=bool(found), found=found)
+
+
+if __name__ == "__main__":
+    main()

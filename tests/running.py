@@ -1,0 +1,267 @@
+"""What the tests against a running lab share: its machines over ssh, playbooks, traffic, and waiting."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+import requests
+import testinfra
+
+from tools.lab import ROOT, Lab, Machine
+
+BIN = Path(sys.executable).parent
+RECAP = re.compile(r"^(\S+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)", re.MULTILINE)
+GROWTH = ROOT / "tests" / "growth.yml"
+T = TypeVar("T")
+
+
+def wait_until(condition: Callable[[], T], seconds: float, what: str, every: float = 0.1) -> T:
+    """Repeat ``condition`` until it is true, and return its value.
+
+    An exception counts as false: what is waited for is often not reachable yet.
+
+    Raises:
+        AssertionError: it was not true within ``seconds``; says what was last seen.
+
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            value = condition()
+            if value:
+                return value
+            seen = repr(value)
+        except Exception as error:  # whatever a client raises while its server is away
+            seen = f"{type(error).__name__}: {error}"
+        if time.monotonic() >= deadline:
+            raise AssertionError(f"{what}: not within {seconds:g} s; last seen: {seen[:2000]}")
+        time.sleep(every)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A playbook that has ended."""
+
+    code: int
+    output: str
+    seconds: float
+
+    @property
+    def recap(self) -> dict[str, dict[str, int]]:
+        """The counts of each host's line."""
+        return {
+            host: {"ok": int(ok), "changed": int(changed), "unreachable": int(away), "failed": int(failed)}
+            for host, ok, changed, away, failed in RECAP.findall(self.output)
+        }
+
+    @property
+    def changed(self) -> dict[str, int]:
+        """How many tasks changed something, on the hosts where any did."""
+        return {host: counts["changed"] for host, counts in self.recap.items() if counts["changed"]}
+
+    def require(self) -> Run:
+        """The run itself, which must have succeeded."""
+        assert self.code == 0, f"exit code {self.code} after {self.seconds:.0f} s:\n{self.output[-6000:]}"
+        return self
+
+
+@dataclass
+class Running:
+    """The lab under test."""
+
+    lab: Lab
+    inventory: list[str]
+    extra: list[str]
+    ssh_config: Path
+    hosts: dict[str, Any] = field(default_factory=dict)
+
+    def host(self, name: str) -> Any:
+        """A machine, as a testinfra host."""
+        if name not in self.hosts:
+            self.hosts[name] = testinfra.get_host(f"ssh://{name}", ssh_config=str(self.ssh_config))
+        return self.hosts[name]
+
+    def sh(self, name: str, command: str, stdin: str | None = None, timeout: float = 60) -> str:
+        """What a command prints on a machine; it must succeed."""
+        done = self.attempt(name, command, stdin, timeout)
+        assert done.returncode == 0, f"{name}: {command}: exit code {done.returncode}: {done.stderr} {done.stdout}"
+        return done.stdout
+
+    def attempt(
+        self, name: str, command: str, stdin: str | None = None, timeout: float = 60
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command on a machine, as root, whatever its exit code. ``stdin`` is on no command line."""
+        return subprocess.run(
+            ["ssh", "-F", str(self.ssh_config), name, command],
+            input=stdin if stdin is not None else "",
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    def names(self, group: str) -> list[str]:
+        """The names of a group's machines."""
+        return [machine.name for machine in self.lab.group(group)]
+
+    @property
+    def page(self) -> str:
+        """The page's address."""
+        return self.lab.pages()[0]
+
+    def api(self, path: str, method: str = "GET", timeout: float = 10, **options: Any) -> requests.Response:
+        """The backend's API by way of the frontend."""
+        return requests.request(
+            method, f"{self.page}/api/{path}", verify=str(self.lab.authority), timeout=timeout, **options
+        )
+
+    def backend(self, machine: Machine, path: str, timeout: float = 5) -> requests.Response:
+        """One backend's API, asked directly."""
+        return self.lab.get(f"https://{machine.address}:8443/{path}", timeout=timeout)
+
+    def playbook(
+        self, *arguments: str, inventory: Sequence[str] | None = None, extra: bool = True, timeout: float = 580
+    ) -> Run:
+        """Run ansible-playbook with the lab's inventory and the test lab's options."""
+        command = self.command(*arguments, inventory=inventory, extra=extra)
+        start = time.monotonic()
+        done = subprocess.run(
+            command,
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=timeout,
+            check=False,
+            env=self.environment(),
+        )
+        return Run(done.returncode, done.stdout, time.monotonic() - start)
+
+    def command(self, *arguments: str, inventory: Sequence[str] | None = None, extra: bool = True) -> list[str]:
+        """The command line of a playbook."""
+        words = [str(BIN / "ansible-playbook")]
+        for source in self.inventory if inventory is None else inventory:
+            words += ["-i", source]
+        for file in self.extra if extra else []:
+            words += ["-e", f"@{file}"]
+        return [*words, *arguments]
+
+    def environment(self) -> dict[str, str]:
+        """The environment of a playbook: as a user's, for this lab, without colours."""
+        return {**os.environ, "LAB_NAME": self.lab.name, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0"}
+
+    def status(self) -> subprocess.CompletedProcess[str]:
+        """What `make status` runs."""
+        words = [sys.executable, "-m", "tools.status", "--json"]
+        for source in self.inventory:
+            words += ["-i", source]
+        return subprocess.run(
+            words, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False, env=self.environment()
+        )
+
+    def wait_healthy(self, seconds: float) -> None:
+        """Wait until the status command is content."""
+
+        def content() -> bool:
+            done = self.status()
+            if done.returncode:
+                raise AssertionError("\n".join(line for line in done.stdout.splitlines() if "bad" not in line)[-1500:])
+            return True
+
+        wait_until(content, seconds, "make status exits 0", every=0.5)
+
+    def count(self) -> int:
+        """How many backends the page's API calls active."""
+        return int(self.api("instances").json()["count"])
+
+    def sql(self, statement: str, database: str = "lab") -> str:
+        """What PostgreSQL's superuser reads, on the database machine; the statement goes by stdin."""
+        name = self.names("database")[0]
+        return self.sh(name, f"psql -U postgres -XAtq -v ON_ERROR_STOP=1 -d {database}", statement).strip()
+
+
+class Traffic:
+    """Requests through the frontend while something else happens: ``with Traffic(...) as traffic: ...``.
+
+    Bounded: at most ``count`` requests, ``rate`` a second from one thread, and no longer than ``seconds``.
+    """
+
+    def __init__(
+        self, running: Running, path: str = "status", count: int = 200, rate: float = 40, seconds: float = 60
+    ) -> None:
+        self.url = f"{running.page}/api/{path}"
+        self.authority = str(running.lab.authority)
+        self.count, self.pause, self.seconds = count, 1 / rate, seconds
+        self.codes: Counter[str] = Counter()
+        self.problems: list[str] = []
+        self.slowest = 0.0
+        self._enough = threading.Event()
+        self._thread = threading.Thread(target=self._send, daemon=True)
+
+    def _send(self) -> None:
+        session = requests.Session()
+        session.trust_env = False
+        session.verify = self.authority
+        start = time.monotonic()
+        for number in range(self.count):
+            now = time.monotonic()
+            if now - start > self.seconds or self._enough.is_set():
+                return
+            try:
+                answer = session.get(self.url, timeout=10)
+                self.codes[str(answer.status_code)] += 1
+                if answer.status_code != 200:
+                    self.problems.append(f"+{now - start:.2f} s, request {number}: {answer.text[:200]}")
+            except requests.RequestException as error:
+                self.codes[type(error).__name__] += 1
+                self.problems.append(f"+{now - start:.2f} s, request {number}: {error}")
+            self.slowest = max(self.slowest, time.monotonic() - now)
+            self._enough.wait(max(0.0, self.pause - (time.monotonic() - now)))
+
+    def __enter__(self) -> Traffic:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self._enough.set()
+        self._thread.join(self.seconds + 15)
+
+    def stop(self) -> None:
+        """Send no more."""
+        self._enough.set()
+        self._thread.join(15)
+
+    def require_no_failure(self, least: int = 1) -> None:
+        """Every request was answered with 200."""
+        assert sum(self.codes.values()) >= least, f"only {dict(self.codes)} were sent, {least} were wanted"
+        assert set(self.codes) == {"200"}, f"{dict(self.codes)}: {self.problems[:5]}"
+
+
+def journal(running: Running, units: Sequence[str]) -> str:
+    """The last lines of the journals of these units (``unit@group`` or ``unit@machine``), for a failed test."""
+    parts = []
+    for item in units:
+        unit, _, where = item.partition("@")
+        names = running.names(where) or [where]
+        for name in names:
+            try:
+                lines = running.attempt(name, f"journalctl -u {unit} -n 40 --no-pager -o short-iso", timeout=10).stdout
+            except (OSError, subprocess.SubprocessError) as error:
+                lines = str(error)
+            parts.append(f"--- {unit} on {name} ---\n{lines}")
+    return "\n".join(parts)
