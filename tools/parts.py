@@ -55,7 +55,7 @@ PARTS: dict[str, list[Step]] = {
     "molecule": [],
     "acceptance": [
         playbook("remove an old test lab", "playbooks/down.yml"),
-        playbook("bring up the test lab", "site.yml", "-e", "@tests/lab.yml"),
+        # The tests bring the lab up themselves, since they watch it meanwhile.
         pytest("acceptance", "tests/acceptance", "tests/browser", "tests/failure", environment=TEST_LAB),
         playbook("remove the test lab", "playbooks/down.yml", always=True),
     ],
