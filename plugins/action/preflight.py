@@ -357,13 +357,13 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
     """Task arguments.
 
     ``project`` the clone's folder; ``containers`` whether machines are made here; ``bridge`` the lab's own interface;
-    ``commands`` that the controller needs; ``skip`` of ``memory`` and ``controller``.
+    ``choices`` of options that are the lab's and no role's; ``commands`` that the controller needs; ``skip`` of ``memory`` and ``controller``.
     """
 
     TRANSFERS_FILES = False
     _supports_check_mode = True
     _requires_connection = False
-    _VALID_ARGS = frozenset(("project", "containers", "bridge", "commands", "skip"))
+    _VALID_ARGS = frozenset(("project", "containers", "bridge", "choices", "commands", "skip"))
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Collect every problem and fail with all of them."""
@@ -434,6 +434,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
             problems += check_addresses(addresses, str(value(first, "lab_network")))
 
         roles, known, choices = option_specs(project / "roles")
+        choices |= self._task.args.get("choices") or {}
         prefixes = roles | {"lab"}
         texts = [file.read_text(encoding="utf-8") for file in sorted(project.glob("playbooks/**/*.yml"))]
         for host in hosts:

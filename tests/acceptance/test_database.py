@@ -1,0 +1,98 @@
+"""Each backend has a database user of its own, made by Vault, with few rights and a short life."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.running import Running, Traffic, wait_until
+
+MAX_TTL = 90
+
+
+def users(running: Running) -> set[str]:
+    """The dynamic users that PostgreSQL has."""
+    return set(running.sql(r"select rolname from pg_roles where rolname like 'v-%'").split())
+
+
+def user_of(running: Running, name: str) -> str:
+    """The user that a backend's secrets name now."""
+    text = running.sh(name, "cat /run/secrets/pg_service.conf")
+    return next(line.partition("=")[2].strip("'\" ") for line in text.splitlines() if line.startswith("user="))
+
+
+def test_each_instance_has_a_user_of_its_own(running: Running) -> None:
+    names = running.names("backend")
+    found = {name: user_of(running, name) for name in names}
+    assert len(set(found.values())) == len(names)
+    for name, user in found.items():
+        assert user.startswith(f"v-{name}-")
+        assert user in users(running)
+
+
+def test_connections_are_encrypted_and_the_instances_own(running: Running) -> None:
+    rows = running.sql(
+        "select usename, client_addr, ssl from pg_stat_activity join pg_stat_ssl using (pid) where usename like 'v-%'"
+    ).splitlines()
+    assert rows
+    owners = {machine.address: machine.name for machine in running.lab.group("backend")}
+    for row in rows:
+        user, address, encrypted = row.split("|")
+        assert encrypted == "t"
+        assert user.startswith(f"v-{owners[address]}-")
+
+
+def test_passwords_are_scram(running: Running) -> None:
+    kinds = running.sql("select distinct left(rolpassword, 13) from pg_authid where rolpassword is not null").split()
+    assert kinds == ["SCRAM-SHA-256"]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "alter table notes add column x int",
+        "drop table notes",
+        "truncate notes",
+        "create table x (y int)",
+        "create role x",
+        "create database x",
+        "copy notes to program 'cat'",
+        "select * from pg_authid",
+    ],
+)
+def test_a_backends_user_cannot(running: Running, statement: str) -> None:
+    """As the role itself, by the superuser's SET ROLE: its password never leaves the machine."""
+    user = user_of(running, running.names("backend")[0])
+    database = running.names("database")[0]
+    done = running.attempt(
+        database,
+        "psql -U postgres -XAtq -v ON_ERROR_STOP=1 -d lab",
+        f'set session authorization "{user}";\nbegin;\n{statement};\nrollback;',
+    )
+    assert done.returncode != 0, f"{statement} was allowed"
+    assert "permission denied" in done.stderr or "must be owner" in done.stderr, done.stderr
+
+
+@pytest.mark.late(3)
+@pytest.mark.journal("vault-agent@backend", "backend@backend")
+@pytest.mark.timeout(240)
+def test_users_change_at_their_max_ttl_and_no_request_fails(running: Running) -> None:
+    """With the test lab's max_ttl of 90 s: a new user, the old one gone, rows stay, the process stays."""
+    ttl = running.lab.vault().read("database/config/lab")  # reachable: a clear failure where it is not
+    assert ttl
+    names = running.names("backend")
+    pids = {name: running.sh(name, "systemctl show -P MainPID backend") for name in names}
+    old = {name: user_of(running, name) for name in names}
+    created = running.api("notes", "POST", json={"text": "written under the old user"}).json()["note"]["id"]
+    with Traffic(running, path="notes", count=2000, rate=12, seconds=MAX_TTL + 60) as traffic:
+        wait_until(
+            lambda: all(user_of(running, name) != old[name] for name in names),
+            MAX_TTL + 20,
+            "every backend has a new user",
+            every=1,
+        )
+        wait_until(lambda: not set(old.values()) & users(running), 40, "the old users are gone", every=1)
+        traffic.stop()
+    traffic.require_no_failure(least=100)
+    assert {name: running.sh(name, "systemctl show -P MainPID backend") for name in names} == pids
+    assert created in [note["id"] for note in running.api("notes").json()["notes"]]
+    assert running.api(f"notes/{created}", "DELETE").status_code == 204

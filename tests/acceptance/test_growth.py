@@ -1,0 +1,76 @@
+"""The lab grows by a line of inventory, and forgets a machine without a trace."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.running import GROWTH, Running, wait_until
+
+NAME = "backend-3"
+
+
+def traces(running: Running) -> dict[str, object]:
+    """What Consul, Vault and PostgreSQL, the controller and this computer still know of the machine."""
+    consul, vault = running.lab.consul(), running.lab.vault()
+    found: dict[str, object] = {
+        "node": [node["Node"] for node in consul.catalog.nodes()[1] if node["Node"] == NAME],
+        "member": [member["Name"] for member in consul.agent.members() if member["Name"] == NAME],
+        "consul tokens": [token["Description"] for token in consul.acl.list() if NAME in token.get("Description", "")]
+        if hasattr(consul.acl, "list")
+        else [],
+    }
+    for kind, path in {
+        "approle": "auth/approle/role",
+        "database role": "database/roles",
+        "policy": "sys/policies/acl",
+        "leases": "sys/leases/lookup/database/creds",
+    }.items():
+        listed = vault.list(path)
+        found[kind] = [key for key in (listed["data"]["keys"] if listed else []) if NAME in key]
+    entities = vault.list("identity/entity/name")
+    found["entities"] = [key for key in (entities["data"]["keys"] if entities else []) if NAME in key]
+    found["vault tokens"] = [
+        accessor
+        for accessor in vault.list("auth/token/accessors")["data"]["keys"]
+        if NAME in token_text(vault, accessor)
+    ]
+    found["database users"] = running.sql(f"select rolname from pg_roles where rolname like 'v-{NAME}-%'").split()
+    found["secrets"] = [name for name in running.lab.secrets() if name.endswith(f"/{NAME}")]
+    found["files"] = [str(path) for path in running.lab.directory.rglob(f"*{NAME}*")]
+    return {kind: value for kind, value in found.items() if value}
+
+
+def token_text(vault: object, accessor: str) -> str:
+    """Display name and metadata of a token; empty if it has ended."""
+    try:
+        data = vault.auth.token.lookup_accessor(accessor)["data"]  # type: ignore[attr-defined]
+    except Exception:
+        return ""
+    return f"{data.get('display_name')} {data.get('meta')} {data.get('policies')}"
+
+
+def grow(running: Running) -> None:
+    """Add backend-3, as a line of inventory would."""
+    run = running.playbook("site.yml", inventory=[*running.inventory, str(GROWTH)]).require()
+    print(f"added {NAME} in {run.seconds:.0f} s")
+    wait_until(lambda: running.count() == len(running.names("backend")) + 1, 20, "the page's API counts one more")
+    assert NAME in running.lab.get(f"{running.page}/").text
+
+
+@pytest.mark.late(7)
+@pytest.mark.journal("backend@backend", "consul@control")
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("line_gone_first", [False, True], ids=["line kept", "line gone first"])
+def test_a_backend_comes_and_goes(running: Running, line_gone_first: bool) -> None:
+    grow(running)
+    assert set(traces(running)) >= {"node", "consul tokens", "approle", "database users"}
+    inventory = running.inventory if line_gone_first else [*running.inventory, str(GROWTH)]
+    removal = running.playbook("playbooks/remove.yml", "-e", f"machine={NAME}", inventory=inventory).require()
+    assert removal.changed
+    wait_until(lambda: running.count() == len(running.names("backend")), 10, "the page's API counts one less")
+    assert NAME not in running.lab.get(f"{running.page}/").text
+    assert traces(running) == {}
+    again = running.playbook("playbooks/remove.yml", "-e", f"machine={NAME}", inventory=running.inventory).require()
+    assert again.changed == {}, again.output[-4000:]
+    assert "nothing to remove" in again.output.lower()
+    running.wait_healthy(20)

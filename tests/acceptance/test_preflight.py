@@ -1,0 +1,67 @@
+"""A wrong inventory ends with every problem in a sentence, before anything is touched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.running import Running
+from tools.lab import ROOT
+
+
+@pytest.fixture
+def broken(tmp_path: Path) -> Path:
+    """An inventory with several mistakes at once."""
+    shipped = yaml.safe_load((ROOT / "inventories" / "containers" / "hosts.yml").read_text(encoding="utf-8"))
+    children = shipped["lab"]["children"]
+    children["control"]["hosts"].pop("control-3")
+    children["database"]["hosts"]["database-2"] = {"lab_index": 300}
+    children["frontend"]["hosts"] = {}
+    children["backend"]["hosts"]["backend-2"] = {"lab_index": 101, "backend_db_credentails": "kv"}
+    shipped["lab"]["vars"]["backend_db_credentials"] = "kvv"
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump(shipped), encoding="utf-8")
+    (tmp_path / "group_vars").symlink_to(ROOT / "inventories" / "group_vars")
+    return tmp_path
+
+
+@pytest.mark.parametrize("arguments", [(), ("--check",), ("--limit", "backend-1"), ("--tags", "frontend")])
+def test_all_problems_are_said_at_once(running: Running, broken: Path, arguments: tuple[str, ...]) -> None:
+    run = running.playbook("site.yml", *arguments, inventory=[str(broken)], extra=False)
+    assert run.code != 0
+    for sentence in (
+        "Group 'control' has 2 machines",
+        "Group 'database' has 2 machines",
+        "Group 'frontend' is empty",
+        "lab_index is 300",
+        "lab_index 101 is backend-1's already",
+        "Unknown option 'backend_db_credentails' (set for backend-2): did you mean 'backend_db_credentials'?",
+        "backend_db_credentials is 'kvv'",
+    ):
+        assert sentence in run.output, run.output
+    assert "PLAY [Machines]" not in run.output
+
+
+def test_an_empty_inventory_is_no_success(running: Running) -> None:
+    run = running.playbook("site.yml", inventory=["/dev/null"], extra=False)
+    assert run.code != 0
+    assert "Group 'control' is empty" in run.output
+
+
+def test_removing_a_control_machine_is_refused(running: Running) -> None:
+    run = running.playbook("playbooks/remove.yml", "-e", "machine=control-1")
+    assert run.code != 0
+    assert "one at a time" in run.output
+
+
+def test_removing_without_a_name_is_refused(running: Running) -> None:
+    run = running.playbook("playbooks/remove.yml")
+    assert run.code != 0
+    assert "-e machine=" in run.output
+
+
+def test_removing_what_never_was_changes_nothing(running: Running) -> None:
+    run = running.playbook("playbooks/remove.yml", "-e", "machine=backend-77").require()
+    assert run.changed == {}
+    assert "nothing to remove" in run.output.lower()

@@ -1,0 +1,167 @@
+"""Parts die, and the rest goes on."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import pytest
+
+from tests.running import Running, Traffic, wait_until
+
+
+def leader(running: Running) -> str:
+    """The machine of Consul's leader, asked of every server in turn."""
+    by_address = {machine.address: machine.name for machine in running.lab.group("control")}
+    for machine in running.lab.group("control"):
+        with contextlib.suppress(Exception):
+            address = str(running.lab.consul(machine).status.leader()).rpartition(":")[0]
+            if address in by_address:
+                return by_address[address]
+    return ""
+
+
+def active(running: Running) -> str:
+    """The machine of Vault's active node."""
+    for machine in running.lab.group("control"):
+        with contextlib.suppress(Exception):
+            health = running.lab.get(f"https://{machine.address}:8200/v1/sys/health?standbyok=true", timeout=2).json()
+            if health["standby"] is False:
+                return machine.name
+    return ""
+
+
+@pytest.mark.late(10)
+@pytest.mark.journal("consul@control", "nginx@frontend")
+@pytest.mark.timeout(120)
+def test_the_consul_leader_is_killed(running: Running) -> None:
+    before = wait_until(lambda: leader(running), 10, "Consul has a leader")
+    others = [machine for machine in running.lab.group("control") if machine.name != before]
+    with Traffic(running, count=400, rate=20, seconds=20) as traffic:
+        running.sh(before, "systemctl kill -s KILL consul")
+
+        def writes() -> bool:
+            return bool(running.lab.consul(others[0]).kv.put("test/leader", "x"))
+
+        wait_until(writes, 15, "another server takes writes")
+    traffic.require_no_failure(least=300)
+    running.lab.consul(others[0]).kv.delete("test/leader")
+    running.wait_healthy(60)
+
+
+@pytest.mark.late(10)
+@pytest.mark.journal("vault@control", "vault-agent@backend")
+@pytest.mark.timeout(180)
+def test_the_active_vault_is_killed(running: Running) -> None:
+    before = wait_until(lambda: active(running), 10, "Vault has an active node")
+    with Traffic(running, count=400, rate=20, seconds=20) as traffic:
+        running.sh(before, "systemctl kill -s KILL vault")
+        wait_until(lambda: active(running) not in ("", before), 30, "another node is active")
+    traffic.require_no_failure(least=300)
+    # It starts again, and unseals itself.
+    running.wait_healthy(60)
+
+
+@pytest.fixture
+def hung(running: Running) -> Iterator[str]:
+    """A backend whose processes are stopped in the middle of everything."""
+    name = running.names("backend")[0]
+    running.sh(name, "systemctl kill -s STOP backend")
+    yield name
+    running.sh(name, "systemctl kill -s CONT backend")
+
+
+@pytest.mark.late(10)
+@pytest.mark.journal("backend@backend", "nginx@frontend")
+@pytest.mark.timeout(120)
+def test_a_hung_backend_is_left_out(running: Running, hung: str) -> None:
+    address = running.lab.machine(hung).address
+    frontend = running.names("frontend")[0]
+    with Traffic(running, count=200, rate=20, seconds=40) as traffic:
+        wait_until(
+            lambda: address not in running.sh(frontend, "dig +short backend.service.consul").split(),
+            5,
+            "the hung backend is out of DNS",
+        )
+    traffic.require_no_failure(least=150)
+
+
+@pytest.mark.late(11)
+@pytest.mark.timeout(60)
+def test_the_hung_backend_is_back_after_it_goes_on(running: Running) -> None:
+    running.wait_healthy(30)
+
+
+@pytest.mark.late(11)
+@pytest.mark.journal("postgresql@database", "backend@backend")
+@pytest.mark.timeout(180)
+def test_the_database_restarts(running: Running) -> None:
+    """Instances stay in DNS meanwhile (their health is their own), and work again without a restart."""
+    names = running.names("backend")
+    pids = {name: running.sh(name, "systemctl show -P MainPID backend") for name in names}
+    with Traffic(running, path="status", count=200, rate=20, seconds=30) as traffic:
+        running.sh(running.names("database")[0], "systemctl restart postgresql")
+        wait_until(lambda: running.api("notes").status_code == 200, 20, "the notes can be read again")
+    traffic.require_no_failure(least=100)
+    created = running.api("notes", "POST", json={"text": "after the restart"})
+    assert created.status_code == 201
+    running.api(f"notes/{created.json()['note']['id']}", "DELETE")
+    assert {name: running.sh(name, "systemctl show -P MainPID backend") for name in names} == pids
+    running.wait_healthy(30)
+
+
+@pytest.mark.late(11)
+@pytest.mark.journal("postgresql@database", "backend@backend")
+@pytest.mark.timeout(180)
+def test_without_a_database_the_api_says_so(running: Running) -> None:
+    database = running.names("database")[0]
+    running.sh(database, "systemctl stop postgresql")
+    try:
+        answer = running.api("notes", timeout=15)
+        assert answer.status_code == 503
+        assert answer.json()["error"]["message"]
+        assert running.api("status").status_code == 200
+        assert len(running.sh(running.names("frontend")[0], "dig +short backend.service.consul").split()) == len(
+            running.names("backend")
+        )
+    finally:
+        running.sh(database, "systemctl start postgresql")
+    wait_until(lambda: running.api("notes").status_code == 200, 30, "the notes can be read again")
+    running.wait_healthy(30)
+
+
+@pytest.mark.late(11)
+@pytest.mark.journal("vault-agent@backend")
+@pytest.mark.timeout(120)
+def test_the_agent_restarts_and_needs_nobody(running: Running) -> None:
+    name = running.names("backend")[0]
+    with Traffic(running, count=200, rate=20, seconds=20) as traffic:
+        running.sh(name, "systemctl restart vault-agent")
+    traffic.require_no_failure(least=150)
+    wait_until(
+        lambda: running.sh(name, "systemctl is-active vault-agent").strip() == "active", 10, "the agent is active"
+    )
+    modes = running.sh(name, "stat -c '%a' /run/secrets/*").split()
+    assert set(modes) == {"640"}
+
+
+@pytest.mark.late(11)
+@pytest.mark.journal("nginx@frontend")
+@pytest.mark.timeout(120)
+def test_without_a_backend_the_page_says_so(running: Running) -> None:
+    names = running.names("backend")
+    for name in names:
+        running.sh(name, "systemctl stop --no-block backend")
+    try:
+        answer = wait_until(
+            lambda: (lambda got: got if got.status_code == 503 else None)(running.api("status")), 15, "the API says 503"
+        )
+        assert answer is not None
+        assert answer.headers["Content-Type"].startswith("application/json")
+        page = running.lab.get(f"{running.page}/", timeout=15)
+        assert page.status_code in (200, 503)
+        assert "backend" in page.text.lower()
+    finally:
+        for name in names:
+            running.sh(name, "systemctl is-active -q backend && systemctl stop backend; systemctl start backend")
+    running.wait_healthy(30)
