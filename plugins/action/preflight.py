@@ -357,7 +357,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
     """Task arguments.
 
     ``project`` the clone's folder; ``containers`` whether machines are made here; ``bridge`` the lab's own interface;
-    ``choices`` of options that are the lab's and no role's; ``commands`` that the controller needs; ``skip`` of ``memory`` and ``controller``.
+    ``choices`` of options that are the lab's and no role's; ``commands`` that the controller needs; ``skip`` of
+    ``memory`` and ``controller``.
     """
 
     TRANSFERS_FILES = False

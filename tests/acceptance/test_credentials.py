@@ -10,6 +10,7 @@ from tests.running import Running, Traffic, wait_until
 
 SERVICE_FILE = "/run/secrets/pg_service.conf"
 MODE = ("-e", "backend_db_credentials=kv")
+pytestmark = pytest.mark.usefixtures("kv_mode")
 
 
 @pytest.fixture(scope="module")
@@ -40,28 +41,19 @@ def password_in_file(running: Running, name: str) -> str:
 @pytest.mark.late(6)
 @pytest.mark.timeout(600)
 @pytest.mark.journal("vault-agent@backend", "backend@backend")
-def test_the_mode_changes_and_no_dynamic_user_stays_in_use(running: Running, kv_mode: None) -> None:
-    users = running.sql("select distinct usename from pg_stat_activity where datname = 'lab' and usename <> 'postgres'")
-    assert not [user for user in users.split() if user.startswith("v-")] or wait_until(
-        lambda: (
-            not [
-                user
-                for user in running.sql(
-                    "select distinct usename from pg_stat_activity where datname = 'lab' and usename <> 'postgres'"
-                ).split()
-                if user.startswith("v-")
-            ]
-        ),
-        60,
-        "no dynamic user is connected",
-    )
+def test_the_mode_changes_and_no_dynamic_user_stays_in_use(running: Running) -> None:
+    def dynamic() -> list[str]:
+        users = running.sql("select distinct usename from pg_stat_activity where datname = 'lab'").split()
+        return [user for user in users if user.startswith("v-")]
+
+    wait_until(lambda: not dynamic(), 60, "no dynamic user is connected")
     assert running.api("notes").status_code == 200
 
 
 @pytest.mark.late(6)
 @pytest.mark.timeout(120)
 @pytest.mark.journal("vault-agent@backend")
-def test_a_put_password_is_in_the_service_file_within_10_seconds(running: Running, kv_mode: None) -> None:
+def test_a_put_password_is_in_the_service_file_within_10_seconds(running: Running) -> None:
     """As with ``vault kv put secret/db password=supersecret``: the missing username falls back to the default."""
     before = put(running, password="supersecret")
     try:
@@ -82,7 +74,7 @@ def test_a_put_password_is_in_the_service_file_within_10_seconds(running: Runnin
 @pytest.mark.late(6)
 @pytest.mark.timeout(300)
 @pytest.mark.journal("vault-agent@backend", "backend@backend")
-def test_the_documented_change_of_password_fails_no_request(running: Running, kv_mode: None) -> None:
+def test_the_documented_change_of_password_fails_no_request(running: Running) -> None:
     names = running.names("backend")
     pids = {name: running.sh(name, "systemctl show -P MainPID backend") for name in names}
     old = {name: password_in_file(running, name) for name in names}
@@ -110,7 +102,7 @@ def test_the_documented_change_of_password_fails_no_request(running: Running, kv
 
 @pytest.mark.late(6)
 @pytest.mark.timeout(300)
-def test_a_run_never_overwrites_what_an_operator_put(running: Running, kv_mode: None) -> None:
+def test_a_run_never_overwrites_what_an_operator_put(running: Running) -> None:
     before = password_in_file(running, running.names("backend")[0])
     again = running.playbook("site.yml", *MODE).require()
     assert again.changed == {}, again.output[-4000:]
