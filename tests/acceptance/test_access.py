@@ -16,7 +16,7 @@ from tests.running import Running
 # What may listen off loopback on each kind of machine: nothing else.
 COMMON = {22, 8301}
 LISTENING = {
-    "control": COMMON | {8300, 8302, 8501, 8503, 8200, 8201},
+    "control": COMMON | {8300, 8501, 8200, 8201},
     "database": COMMON | {5432},
     "backend": COMMON | {8443},
     "frontend": COMMON | {80, 443},
