@@ -28,8 +28,9 @@ options:
     required: true
   base:
     description:
-      - The base tree. Needed to make a machine; one that exists keeps the tree that it was made from.
-    type: path
+      - The base tree, or several folders joined by colons of which the first lies on top, as overlayfs takes them.
+      - Needed to make a machine; one that exists keeps the tree that it was made from.
+    type: str
   hostname:
     description: The host name inside.
     type: str
@@ -212,8 +213,9 @@ class Machine:
             return
         with open(self.base_file, encoding="utf-8") as stream:
             base = stream.read()
-        if not os.path.isdir(os.path.join(base, "etc")):
-            self.fail(f"its base tree {base} is gone: remove the machine, or bring the tree back")
+        for layer in base.split(":"):
+            if not os.path.isdir(layer):
+                self.fail(f"{layer}, which it was made from, is gone: remove the machine, or bring the folder back")
         options = f"lowerdir={base},upperdir={upper},workdir={work}"
         self.run("mount", "-t", "overlay", "overlay", "-o", options, self.root)
 
@@ -345,7 +347,7 @@ def main() -> None:
             "name": {"type": "str", "required": True},
             "state": {"type": "str", "choices": ["started", "stopped", "absent"], "default": "started"},
             "directory": {"type": "path", "required": True},
-            "base": {"type": "path"},
+            "base": {"type": "str"},
             "hostname": {"type": "str"},
             "bridge": {"type": "str"},
             "address": {"type": "str"},
