@@ -156,11 +156,11 @@ NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "hashistack-lab:consul-token")
 Json = dict[str, Any]
 
 
-class Unavailable(Exception):
+class UnavailableError(Exception):
     """No server answers, or it has no leader or no such management token yet."""
 
 
-class Rejected(Exception):
+class RejectedError(Exception):
     """Consul understood a request and refused it."""
 
 
@@ -279,26 +279,26 @@ class Client:
         """The decoded answer; None where the object does not exist.
 
         Raises:
-            Unavailable: no connection, no leader, or the token is not known (yet).
-            Rejected: any other error.
+            UnavailableError: no connection, no leader, or the token is not known (yet).
+            RejectedError: any other error.
         """
         try:
             self.connection.request(method, path, None if body is None else json.dumps(body), self.headers)
             response = self.connection.getresponse()
             text = response.read().decode(errors="replace")
         except ssl.SSLCertVerificationError as error:
-            raise Rejected(f"{self.url}: {error}") from error
+            raise RejectedError(f"{self.url}: {error}") from error
         except (OSError, http.client.HTTPException) as error:
             self.connection.close()
-            raise Unavailable(f"{self.url}: {error}") from error
+            raise UnavailableError(f"{self.url}: {error}") from error
         if response.status == 404:
             return None
         if response.status == 403 and "ACL not found" in text:
-            raise Unavailable(f"{self.url} does not know the management token")
+            raise UnavailableError(f"{self.url} does not know the management token")
         if response.status in (429, 500, 502, 503, 504):
-            raise Unavailable(f"{self.url}: {response.status} {text.strip()}")
+            raise UnavailableError(f"{self.url}: {response.status} {text.strip()}")
         if response.status >= 400:
-            raise Rejected(f"{self.url} refused {method} {path}: {response.status} {text.strip()}")
+            raise RejectedError(f"{self.url} refused {method} {path}: {response.status} {text.strip()}")
         return json.loads(text) if text.strip() else None
 
 
@@ -306,16 +306,16 @@ def connect(urls: list[str], ca_path: str, token: str) -> tuple[Client, list[Jso
     """A client of the first server that can list tokens, and that list.
 
     Raises:
-        Unavailable: none can; the message has every server's reason.
+        UnavailableError: none can; the message has every server's reason.
     """
     reasons = []
     for url in urls:
         client = Client(url, ca_path, token)
         try:
             return client, client.request("GET", "/v1/acl/tokens")
-        except Unavailable as error:
+        except UnavailableError as error:
             reasons.append(str(error))
-    raise Unavailable("; ".join(reasons))
+    raise UnavailableError("; ".join(reasons))
 
 
 def wait_for_servers(
@@ -326,7 +326,7 @@ def wait_for_servers(
     while True:
         try:
             return attempt()
-        except Unavailable:
+        except UnavailableError:
             if time.monotonic() >= deadline:
                 raise
         time.sleep(interval)
@@ -395,14 +395,14 @@ def main() -> None:
         if not module.check_mode:
             for change in changes:
                 client.request(change.method, change.path, change.body)
-    except Unavailable as error:
+    except UnavailableError as error:
         if module.check_mode:
             module.exit_json(msg=f"Consul is not there yet: {error}", **summary(plan([], {})))
         module.fail_json(
             msg=f"Consul did not answer within {options['timeout']} s: {error}. Look at 'journalctl -u consul' on the "
             "servers; more than half of them must run and reach each other for a leader."
         )
-    except Rejected as error:
+    except RejectedError as error:
         module.fail_json(msg=str(error))
     except OSError as error:
         module.fail_json(msg=f"The CA file {options['ca_path']} cannot be read: {error}")
