@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tools.preparing import base_tree, cache, packages, programs, wheels
+from tools.preparing import base_tree, cache, layers, packages, programs, wheels
 from tools.preparing.running import PrepareError, say
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -68,9 +68,6 @@ def prepare(options: argparse.Namespace) -> dict[str, Any]:
     result = read_result(options.lab / "artifacts.json")
     if "packages" in options.steps:
         packages.prepare(["default", *options.set])
-    if "base" in options.steps:
-        for release in options.release or ["bookworm"]:
-            result["base"][release] = str(base_tree.prepare(release, folder / "base"))
     if "wheels" in options.steps:
         result["wheels"] = str(wheels.prepare(PROJECT / "app/backend/requirements.txt", folder / "wheels"))
     if "programs" in options.steps:
@@ -85,6 +82,14 @@ def prepare(options: argparse.Namespace) -> dict[str, Any]:
                 # A release has the plugin built in.
                 plugin = place / "postgresql-database-plugin"
                 result["programs"]["vault_plugin_postgresql"] = str(plugin) if plugin.exists() else ""
+    if "base" in options.steps:
+        for release in options.release or ["bookworm"]:
+            result["base"][release] = str(base_tree.prepare(release, folder / "base"))
+    if result["base"] and {"base", "programs"} & set(options.steps):
+        layer = layers.prepare(result["programs"], folder / "layers")
+        # As overlayfs takes it: the uppermost layer first.
+        over = f"{layer}:" if layer else ""
+        result["base"] = {name: f"{over}{place.rsplit(':', 1)[-1]}" for name, place in result["base"].items()}
     options.lab.mkdir(mode=0o700, parents=True, exist_ok=True)
     cache.write(options.lab / "artifacts.json", json.dumps(result, indent=2, sort_keys=True) + "\n")
     return result
@@ -96,12 +101,16 @@ def read_result(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text())
         return {
-            "base": {name: place for name, place in found["base"].items() if Path(place).is_dir()},
+            "base": {name: place for name, place in found["base"].items() if _all_there(place)},
             "programs": {name: file for name, file in found["programs"].items() if not file or Path(file).is_file()},
             "wheels": found["wheels"] if Path(found["wheels"]).is_dir() else "",
         }
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return empty
+
+
+def _all_there(place: str) -> bool:
+    return all(Path(layer).is_dir() for layer in place.split(":"))
 
 
 if __name__ == "__main__":

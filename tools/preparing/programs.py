@@ -267,15 +267,21 @@ def _wanted_go(file: Path) -> str:
     return match.group(1)
 
 
+Execute = Callable[[list[str]], str]
+"""Runs a command and returns what it prints."""
+
+
 def _run_go(command: list[str]) -> str:
     return run("go", command)
 
 
-def find_go(wanted: str, execute: Callable[[list[str]], str] = _run_go) -> tuple[str, dict[str, str]]:
+def find_go(wanted: str, execute: Execute = _run_go) -> tuple[str, dict[str, str]]:
     """The path of a Go that is, or fetches by its module proxy, the version `wanted`, and the environment for that."""
     go = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin:/usr/lib/go/bin")
     if go is None:
         go = packages.install_go()
+    if wanted.count(".") == 1:
+        wanted += ".0"  # the language version that a go.mod may name is no release of Go
     found = execute([go, "env", "GOVERSION"]).strip().removeprefix("go")
     if _version(found) >= _version(wanted):
         return go, {}
@@ -284,7 +290,7 @@ def find_go(wanted: str, execute: Callable[[list[str]], str] = _run_go) -> tuple
     return _fetch_go(go, wanted, execute), {}
 
 
-def _fetch_go(go: str, wanted: str, execute: Callable[[list[str]], str]) -> str:
+def _fetch_go(go: str, wanted: str, execute: Execute) -> str:
     """An old Go cannot run another version, but it can fetch and check one: toolchains are Go modules too."""
     module = f"golang.org/toolchain@v0.0.1-go{wanted}.linux-{architecture()}"
     say("go", f"fetching Go {wanted} with {go}")
