@@ -1,7 +1,6 @@
 """Programs that no distribution packages: from the vendor's signed release, or compiled from pinned Go modules."""
 
 import base64
-import binascii
 import hashlib
 import http.client
 import os
@@ -216,13 +215,14 @@ def check_signature(release: Release, files: Path) -> None:
 
 def dearmor(text: str) -> bytes:
     """The binary form, which gpgv wants, of a key in ASCII armour."""
-    match = re.search(r"-----BEGIN PGP PUBLIC KEY BLOCK-----\n(?:.+\n)*\n(.*?)\n=[^\n]*\n-----END", text, re.DOTALL)
-    if not match:
-        raise PrepareError("A file under artifacts/keys/ is no OpenPGP key in ASCII armour. Restore it from git.")
+    lines = [line.strip() for line in text.splitlines()]
     try:
-        return base64.b64decode("".join(match.group(1).split()), validate=True)
-    except binascii.Error as error:
-        raise PrepareError("A key under artifacts/keys/ is damaged. Restore it from git.") from error
+        start = lines.index("-----BEGIN PGP PUBLIC KEY BLOCK-----")
+        body = lines[lines.index("", start) + 1 : lines.index("-----END PGP PUBLIC KEY BLOCK-----", start)]
+        # The last line, which begins with =, is a checksum of the others.
+        return base64.b64decode("".join(line for line in body if not line.startswith("=")), validate=True)
+    except ValueError as error:
+        raise PrepareError("A key under artifacts/keys/ is no OpenPGP key in armour. Restore it from git.") from error
 
 
 def check_sum(sums: Path, file: Path) -> None:
