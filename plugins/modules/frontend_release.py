@@ -91,14 +91,14 @@ def name_of(files: dict[str, bytes]) -> str:
 
 
 def is_intact(folder: str, files: dict[str, bytes]) -> bool:
-    """Whether a folder holds exactly these files, readable by all and writable by root alone."""
+    """Whether a folder holds exactly these files, readable by all and writable by their owner, who is us, alone."""
     found = set()
     for parent, _folders, names in os.walk(folder):
         for name in names:
             path = os.path.join(parent, name)
             relative = os.path.relpath(path, folder)
             status = os.lstat(path)
-            if relative not in files or (status.st_mode & 0o7777, status.st_uid) != (FILE_MODE, 0):
+            if relative not in files or (status.st_mode & 0o7777, status.st_uid) != (FILE_MODE, os.geteuid()):
                 return False
             with open(path, "rb") as stream:
                 if stream.read() != files[relative]:
