@@ -138,7 +138,8 @@ def test_sources_by_variable_and_without_security(
 def test_last_months_tree_will_do_without_network(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def no_network(step: str, command: list[str]) -> str:
+    def no_network(step: str, command: list[str], end: str = "") -> str:
+        assert end in {"", "KILL"}
         if str(base_tree.RECIPE) in command:
             raise PrepareError(f"{step}: no network.")
         return ""

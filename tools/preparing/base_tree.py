@@ -7,10 +7,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tools.preparing.cache import artifact, digest
+from tools.preparing.cache import alone, artifact, digest
 from tools.preparing.packages import ARTIFACTS, lists
 from tools.preparing.programs import architecture
-from tools.preparing.running import PrepareError, as_root, run, say
+from tools.preparing.running import PrepareError, run, say
 
 RECIPE = ARTIFACTS / "base-tree.sh"
 RELEASES = ("bookworm", "trixie")
@@ -30,8 +30,14 @@ def prepare(release: str, trees: Path) -> Path:
     place = trees / f"{stem}-{time.strftime('%Y-%m')}"
 
     def make(work: Path) -> None:
-        command = ["sh", str(RECIPE), release, str(work), " ".join(base), " ".join(kept)]
-        run(place.name, as_root([*command, *_proxy(), "--", *sources(release, _configured(), _codename())]))
+        recipe = ["sh", str(RECIPE), release, str(work), " ".join(base), " ".join(kept), *_proxy(), "--"]
+        # In a name space of processes, so that all that it started ends at once with it.
+        whole = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]
+        run(
+            place.name,
+            alone(work, [*whole, *recipe, *sources(release, _configured(), _codename())]),
+            end="KILL",
+        )
 
     older = sorted(path for path in trees.glob(f"{stem}-*") if path.is_dir())
     try:

@@ -6,7 +6,7 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from tools.preparing.running import PrepareError, as_root, run, say
@@ -79,9 +79,14 @@ def remove(path: Path, *, root: bool = False) -> None:
     if not path.exists():
         return
     if root:
-        run(path.name, as_root(["rm", "-rf", "--one-file-system", str(path)]))
+        run(path.name, alone(path, ["rm", "-rf", "--one-file-system", str(path)]))
     else:
         shutil.rmtree(path)
+
+
+def alone(work: Path, command: Sequence[str]) -> list[str]:
+    """The command as root, after any other that writes to `work`: one may outlive a run that was killed."""
+    return as_root(["flock", "--no-fork", str(folder() / "locks" / f"{work.name}.root"), *command])
 
 
 def sync_folder(path: Path) -> None:

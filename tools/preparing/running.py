@@ -1,7 +1,9 @@
 """Commands with their progress on the terminal, and the one kind of error that is told to people."""
 
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -38,10 +40,12 @@ def run(
     *,
     cwd: Path | None = None,
     environment: Mapping[str, str] | None = None,
+    end: str = "TERM",
 ) -> str:
     """Run a command to its end and return its standard output; a long one says every 10 s that it is still at it.
 
-    What it writes to standard error is shown only if it fails.
+    What it writes to standard error is shown only if it fails. When this process ends before it, even by SIGKILL, it
+    gets the signal `end`; not so where sudo stands between, which no user may signal.
     """
     for name in ("setpriv", command[0]):
         if not shutil.which(name):
@@ -50,7 +54,7 @@ def run(
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(
             # Linux ends the command when this process is killed, so that no build goes on without anyone.
-            ["setpriv", "--pdeathsig", "TERM", "--", *command],
+            ["setpriv", "--pdeathsig", end, "--", *command],
             cwd=cwd,
             env=None if environment is None else {**os.environ, **environment},
             stdin=subprocess.DEVNULL,
@@ -65,7 +69,8 @@ def run(
                 except subprocess.TimeoutExpired:
                     say(step, f"{time.monotonic() - started:.0f} s ...")
         except BaseException:
-            process.terminate()
+            with contextlib.suppress(PermissionError):
+                process.send_signal(signal.Signals[f"SIG{end}"])
             process.wait()
             raise
         output.seek(0)
