@@ -93,7 +93,8 @@ def bring_up(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     inventory = options.inventory or [str(ROOT / "inventories" / "containers")]
     extra = options.extra or [str(ROOT / "tests" / "lab.yml")]
     folder = tmp_path_factory.mktemp("lab")
-    running = Running(load(inventory), inventory, extra, ssh_config(load(inventory), folder))
+    lab = load(inventory)
+    running = Running(lab, inventory, extra, ssh_config(lab, folder))
     result: dict[str, Any] = {"running": running, "run": None, "seen": b""}
     existed = (running.lab.directory / "tls" / "ca.pem").exists()
     if not options.use_lab:

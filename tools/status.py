@@ -351,7 +351,8 @@ def judge_services(expected: dict[str, int], answer: Answer) -> list[Line]:
         level = GOOD if passing >= wanted and not wrong else BAD
         detail = "; ".join(wrong) if wrong else "all passing"
         state = f"{passing}/{wanted}"
-        remedy = f"Where it is not: journalctl -u {service}" if wrong else ""
+        unit = {"frontend": "nginx"}.get(service, service)
+        remedy = f"Where it is not passing: journalctl -u {unit}" if wrong else ""
         lines.append(Line("Services", service, state, detail, level, remedy))
     return lines
 

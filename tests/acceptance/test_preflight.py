@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -20,10 +21,11 @@ def broken(tmp_path: Path) -> Path:
     children["database"]["hosts"]["database-2"] = {"lab_index": 300}
     children["frontend"]["hosts"] = {}
     children["backend"]["hosts"]["backend-2"] = {"lab_index": 101, "backend_db_credentails": "kv"}
-    shipped["lab"]["vars"]["backend_db_credentials"] = "kvv"
-    (tmp_path / "hosts.yml").write_text(yaml.safe_dump(shipped), encoding="utf-8")
-    (tmp_path / "group_vars").symlink_to(ROOT / "inventories" / "group_vars")
-    return tmp_path
+    shipped["lab"].setdefault("vars", {})["backend_db_credentials"] = "kvv"
+    copy = tmp_path / "inventory"
+    shutil.copytree(ROOT / "inventories" / "containers", copy)
+    (copy / "hosts.yml").write_text(yaml.safe_dump(shipped), encoding="utf-8")
+    return copy
 
 
 @pytest.mark.parametrize("arguments", [(), ("--check",), ("--limit", "backend-1"), ("--tags", "frontend")])
