@@ -11,6 +11,7 @@ description:
     networks that this computer reaches. Nothing from outside reaches the machines through it.
   - Where another firewall drops forwarded packets (as Docker's does), two accepting rules for the bridge are put
     before its chain's rules, and taken out again with the network.
+  - Raises the computer's inotify limits to what dozens of machines need.
   - No module of ansible.builtin or community.general makes bridges without NetworkManager, or nftables rules.
 options:
   bridge:
@@ -54,6 +55,12 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 FORWARD_SWITCH = "/proc/sys/net/ipv4/ip_forward"
+# All machines' root processes share this computer's limits, and systemd takes some twenty instances a machine: at the
+# kernel's default of 128 the eighth machine would not boot. Only ever raised, and left so until the next restart.
+INOTIFY_LIMITS = {
+    "/proc/sys/fs/inotify/max_user_instances": 8192,
+    "/proc/sys/fs/inotify/max_user_watches": 524288,
+}
 # Remembers, until the computer restarts, that forwarding was off before the first lab came.
 FORWARD_WAS_OFF = "/run/hashistack-lab-forwarding-was-off"
 
@@ -174,6 +181,11 @@ class Network:
                     *("nft", "insert", "rule", family, table, chain),
                     *(direction, self.bridge, "counter", "accept", "comment", f'"{self.bridge}"'),
                 )
+        for path, least in INOTIFY_LIMITS.items():
+            with open(path, encoding="ascii") as stream:
+                present_limit = int(stream.read())
+            if present_limit < least:
+                self.write(f"raised {os.path.basename(path)} to {least}", path, f"{least}\n")
         with open(FORWARD_SWITCH, encoding="ascii") as stream:
             forwarding = stream.read().strip()
         if forwarding == "0":
