@@ -20,8 +20,11 @@ def broken(tmp_path: Path) -> Path:
     children["control"]["hosts"].pop("control-3")
     children["database"]["hosts"]["database-2"] = {"lab_index": 300}
     children["frontend"]["hosts"] = {}
-    children["backend"]["hosts"]["backend-2"] = {"lab_index": 101, "backend_db_credentails": "kv"}
-    shipped["lab"].setdefault("vars", {})["backend_db_credentials"] = "kvv"
+    children["backend"]["hosts"]["backend-2"] = {
+        "lab_index": 101,
+        "backend_db_credentails": "kv",
+        "backend_db_credentials": "kvv",
+    }
     copy = tmp_path / "inventory"
     shutil.copytree(ROOT / "inventories" / "containers", copy)
     (copy / "hosts.yml").write_text(yaml.safe_dump(shipped), encoding="utf-8")
