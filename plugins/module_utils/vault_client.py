@@ -44,9 +44,13 @@ class Fails(Protocol):
     """The part of AnsibleModule that `open_vault` needs."""
 
     params: dict[str, Any]
+    check_mode: bool
 
     def fail_json(self, msg: str, **kwargs: Any) -> NoReturn:
         """End the module with an error."""
+
+    def exit_json(self, **kwargs: Any) -> NoReturn:
+        """End the module with a result."""
 
 
 CONNECTION_ARGUMENTS: dict[str, dict[str, Any]] = {
@@ -224,12 +228,18 @@ def read_token(path: str) -> str:
     return token
 
 
-def open_vault(module: Fails, *, with_token: bool = True) -> Vault:
-    """The Vault that a module's parameters name; ends the module where hvac or the token is missing."""
+def open_vault(module: Fails, *, with_token: bool = True, unborn: dict[str, Any] | None = None) -> Vault:
+    """The Vault that a module's parameters name; ends the module where hvac or the token is missing.
+
+    In check mode before the first real run there is no token yet: the module then ends as changed, with ``unborn``
+    as the rest of its result.
+    """
     if HVAC_ERROR:
         module.fail_json(msg=f"The controller's Python lacks hvac, which this module needs: {HVAC_ERROR}")
     try:
         token = read_token(module.params["token_file"]) if with_token else ""
     except VaultError as error:
+        if module.check_mode:
+            module.exit_json(changed=True, msg=str(error), **(unborn or {}))
         module.fail_json(msg=str(error))
     return Vault(module.params["url"], module.params["ca_cert"], token, module.params["timeout"])

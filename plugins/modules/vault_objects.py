@@ -418,7 +418,8 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    vault = open_vault(module)
+    paths = [item["path"] for item in module.params["objects"]]
+    vault = open_vault(module, unborn={"changed_paths": paths, "reasons": {}})
     try:
         reasons = apply(vault, module.params["objects"], check=module.check_mode)
     except VaultError as error:
