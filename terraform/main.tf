@@ -1,0 +1,195 @@
+locals {
+  root      = abspath("${path.module}/..")
+  directory = "${local.root}/.lab/${var.lab_name}"
+  prefix    = "hl-${var.lab_name}"
+
+  # The same network that Ansible's filter lab_network derives from the name.
+  digest  = sha256(var.lab_name)
+  network = coalesce(var.lab_network, format("10.%d.%d.0/24", 64 + parseint(substr(local.digest, 0, 2), 16) % 64, parseint(substr(local.digest, 2, 2), 16)))
+
+  # Every machine by its name, so that a change of a count touches no other machine; index is its place in the network.
+  groups = {
+    control  = { count = var.control_count, first = 11 }
+    database = { count = 1, first = 20 }
+    backend  = { count = var.backend_instance_count, first = 101 }
+    frontend = { count = var.frontend_count, first = 21 }
+  }
+  machines = merge([
+    for group, of in local.groups : {
+      for number in range(of.count) : "${group}-${number + 1}" => {
+        group   = group
+        index   = of.first + number
+        address = cidrhost(local.network, of.first + number)
+        mac     = format("52:54:%02x:%02x:%02x:%02x", split(".", cidrhost(local.network, of.first + number))...)
+        memory  = var.memory_mib[group]
+      }
+    }
+  ]...)
+  memory_mib = sum([for machine in local.machines : machine.memory])
+
+  key_file = coalesce(var.ssh_public_key, "${local.directory}/ssh/id_ed25519.pub")
+  image    = var.image != "" ? var.image : try(jsondecode(file("${local.root}/.lab/images.json")).image, "")
+
+  # /dev/kvm alone proves nothing: it is there on virtual machines that cannot use it.
+  processor_has_kvm = can(regex("(?m)^flags\\s.*\\s(vmx|svm)(\\s|$)", file("/proc/cpuinfo"))) && !can(fileexists("/dev/kvm"))
+  domain_type       = var.accelerator == "kvm" || var.accelerator == "auto" && local.processor_has_kvm ? "kvm" : "qemu"
+}
+
+data "libvirt_node_info" "host" {
+  lifecycle {
+    postcondition {
+      condition     = self.memory_total_kb / 1024 >= local.memory_mib + 512
+      error_message = "The machines need ${local.memory_mib} MiB of memory together, and libvirt's computer has ${floor(self.memory_total_kb / 1024)} MiB in all: lower memory_mib or the counts, or take the small profile (-var-file=small.tfvars)."
+    }
+  }
+}
+
+resource "libvirt_network" "lab" {
+  name      = local.prefix
+  mode      = "nat"
+  addresses = [local.network]
+  autostart = true
+  # Names outside are answered through libvirt's dnsmasq; the lab's own come from Consul.
+  dns {
+    enabled    = true
+    local_only = false
+  }
+  dhcp {
+    enabled = false
+  }
+
+  lifecycle {
+    precondition {
+      condition     = local.image != "" && (can(regex("^https?://", local.image)) || fileexists(local.image))
+      error_message = "There is no image %{if local.image != ""}at ${local.image}%{else}yet%{endif}: run 'make image', or set image to the path or address of a qcow2 with cloud-init."
+    }
+    precondition {
+      condition     = fileexists(local.key_file)
+      error_message = "There is no public key at ${local.key_file}: run 'make vm-prepare', or 'ssh-keygen -t ed25519 -N \"\" -f ${trimsuffix(local.key_file, ".pub")}'."
+    }
+    precondition {
+      condition     = data.libvirt_node_info.host.cpu_cores_total >= 1
+      error_message = "libvirt's computer names no processor: see that libvirt_uri is right."
+    }
+  }
+}
+
+resource "libvirt_pool" "lab" {
+  name = local.prefix
+  type = "dir"
+  target {
+    path = coalesce(var.pool_path, "/var/lib/libvirt/hashistack-lab/${var.lab_name}")
+  }
+
+  # Only where the network could be made: what is missing is said before anything stands.
+  depends_on = [libvirt_network.lab]
+}
+
+resource "libvirt_volume" "base" {
+  name   = "base.qcow2"
+  pool   = libvirt_pool.lab.name
+  source = local.image
+  format = "qcow2"
+}
+
+resource "libvirt_volume" "disk" {
+  for_each = local.machines
+
+  name           = "${each.key}.qcow2"
+  pool           = libvirt_pool.lab.name
+  base_volume_id = libvirt_volume.base.id
+  size           = var.disk_gib * 1024 * 1024 * 1024
+  format         = "qcow2"
+}
+
+# Nothing secret: a name, an address, a public key.
+resource "libvirt_cloudinit_disk" "seed" {
+  for_each = local.machines
+
+  name = "${each.key}-seed.img"
+  pool = libvirt_pool.lab.name
+  meta_data = yamlencode({
+    instance-id    = "${local.prefix}-${each.key}"
+    local-hostname = each.key
+  })
+  user_data = "#cloud-config\n${yamlencode({
+    hostname         = each.key
+    manage_etc_hosts = true
+    ssh_pwauth       = false
+    users = [{
+      name                = var.user
+      shell               = "/bin/bash"
+      sudo                = "ALL=(ALL) NOPASSWD:ALL"
+      lock_passwd         = true
+      ssh_authorized_keys = [trimspace(file(local.key_file))]
+    }]
+  })}"
+  network_config = yamlencode({
+    version = 2
+    ethernets = {
+      eth0 = {
+        match       = { macaddress = each.value.mac }
+        set-name    = "eth0"
+        addresses   = ["${each.value.address}/${split("/", local.network)[1]}"]
+        nameservers = { addresses = [cidrhost(local.network, 1)] }
+        routes      = [{ to = "0.0.0.0/0", via = cidrhost(local.network, 1) }]
+      }
+    }
+  })
+}
+
+resource "libvirt_domain" "machine" {
+  for_each = local.machines
+
+  name      = "${local.prefix}-${each.key}"
+  type      = local.domain_type
+  memory    = each.value.memory
+  vcpu      = var.vcpus
+  autostart = false
+
+  dynamic "cpu" {
+    for_each = local.domain_type == "kvm" ? ["host-passthrough"] : []
+    content {
+      mode = cpu.value
+    }
+  }
+
+  disk {
+    volume_id = libvirt_volume.disk[each.key].id
+  }
+  # As a plain disk, since Debian's cloud kernel has no driver for the drive that `cloudinit` would make.
+  disk {
+    volume_id = split(";", libvirt_cloudinit_disk.seed[each.key].id)[0]
+  }
+  network_interface {
+    network_id = libvirt_network.lab.id
+    mac        = each.value.mac
+  }
+  console {
+    type        = "pty"
+    target_type = "serial"
+    target_port = "0"
+  }
+  video {
+    type = "none"
+  }
+}
+
+# A machine is there when ssh answers. Its host key is pinned at this first contact, over the lab's own network.
+resource "terraform_data" "reachable" {
+  for_each = { for name, machine in local.machines : name => machine if var.boot_seconds > 0 }
+
+  triggers_replace = [libvirt_domain.machine[each.key].id]
+  input = {
+    known_hosts = "${local.directory}/ssh/known_hosts.${each.value.address}"
+  }
+
+  provisioner "local-exec" {
+    command = "sh ${path.module}/wait-for-ssh.sh ${var.user} ${each.value.address} ${trimsuffix(local.key_file, ".pub")} ${self.input.known_hosts} ${var.boot_seconds}"
+  }
+
+  provisioner "local-exec" {
+    when    = destroy
+    command = "rm -f ${self.input.known_hosts}"
+  }
+}

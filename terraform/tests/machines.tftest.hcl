@@ -1,0 +1,159 @@
+# What the module plans, without a hypervisor: `terraform test` or `tofu test`.
+mock_provider "libvirt" {
+  mock_data "libvirt_node_info" {
+    defaults = {
+      memory_total_kb = 16777216
+      cpu_cores_total = 4
+    }
+  }
+}
+
+variables {
+  lab_name       = "test"
+  libvirt_uri    = "test:///default"
+  image          = "versions.tf" # any file: the mock uploads nothing
+  ssh_public_key = "tests/key.pub"
+  accelerator    = "emulation"
+}
+
+run "the_default_lab" {
+  command = plan
+
+  assert {
+    condition     = length(libvirt_domain.machine) == 7
+    error_message = "Three control machines, one database, two backends and one frontend are seven."
+  }
+  assert {
+    condition     = output.lab.machines["backend-2"].index == 102 && output.lab.machines["database-1"].index == 20
+    error_message = "The places in the network are those of the containers inventory."
+  }
+  assert {
+    condition     = output.lab.network == "10.95.134.0/24"
+    error_message = "The network follows from the name as in Ansible's filter lab_network."
+  }
+  assert {
+    condition     = libvirt_domain.machine["control-1"].type == "qemu"
+    error_message = "Emulation was asked for."
+  }
+  assert {
+    condition     = length(distinct([for machine in libvirt_domain.machine : machine.network_interface[0].mac])) == 7
+    error_message = "Each machine has a network address of its own."
+  }
+}
+
+run "nothing_secret_in_cloud_init" {
+  command = plan
+
+  assert {
+    condition     = alltrue([for seed in libvirt_cloudinit_disk.seed : !can(regex("(?i)PRIVATE KEY|passwd: |password|token", seed.user_data))])
+    error_message = "cloud-init's data can be read by whoever reads the disk."
+  }
+  assert {
+    condition     = strcontains(libvirt_cloudinit_disk.seed["backend-1"].user_data, "ssh-ed25519 ")
+    error_message = "The public key is what lets Ansible in."
+  }
+}
+
+run "one_more_backend" {
+  command = plan
+
+  variables {
+    backend_instance_count = 3
+  }
+
+  assert {
+    condition     = length(libvirt_domain.machine) == 8 && contains(keys(libvirt_domain.machine), "backend-3")
+    error_message = "A third backend is one machine more."
+  }
+}
+
+run "a_network_of_ones_own" {
+  command = plan
+
+  variables {
+    lab_network = "10.213.7.0/24"
+  }
+
+  assert {
+    condition     = strcontains(libvirt_cloudinit_disk.seed["backend-1"].network_config, "10.213.7.101/24")
+    error_message = "The machine's address is in the network that was named."
+  }
+}
+
+run "small_profile" {
+  command = plan
+
+  variables {
+    control_count = 1
+    memory_mib    = { control = 768, database = 512, backend = 512, frontend = 512 }
+  }
+
+  assert {
+    condition     = sum([for machine in libvirt_domain.machine : machine.memory]) <= 4096
+    error_message = "The small profile fits in 4 GiB."
+  }
+}
+
+run "refuses_an_even_control_count" {
+  command = plan
+  variables {
+    control_count = 2
+  }
+  expect_failures = [var.control_count]
+}
+
+run "refuses_51_backends" {
+  command = plan
+  variables {
+    backend_instance_count = 51
+  }
+  expect_failures = [var.backend_instance_count]
+}
+
+run "refuses_no_backend" {
+  command = plan
+  variables {
+    backend_instance_count = 0
+  }
+  expect_failures = [var.backend_instance_count]
+}
+
+run "refuses_a_small_network" {
+  command = plan
+  variables {
+    lab_network = "10.213.7.0/25"
+  }
+  expect_failures = [var.lab_network]
+}
+
+run "refuses_a_long_name" {
+  command = plan
+  variables {
+    lab_name = "much-too-long-a-name"
+  }
+  expect_failures = [var.lab_name]
+}
+
+run "refuses_a_missing_image" {
+  command = plan
+  variables {
+    image = "/nowhere/disk.qcow2"
+  }
+  expect_failures = [libvirt_network.lab]
+}
+
+run "refuses_a_missing_key" {
+  command = plan
+  variables {
+    ssh_public_key = "/nowhere/key.pub"
+  }
+  expect_failures = [libvirt_network.lab]
+}
+
+run "refuses_too_little_memory" {
+  command = plan
+  variables {
+    memory_mib = { backend = 16384 }
+  }
+  expect_failures = [data.libvirt_node_info.host]
+}
