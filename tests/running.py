@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
@@ -265,3 +266,24 @@ def journal(running: Running, units: Sequence[str]) -> str:
                 lines = str(error)
             parts.append(f"--- {unit} on {name} ---\n{lines}")
     return "\n".join(parts)
+
+
+def leader(running: Running) -> str:
+    """The machine of Consul's leader, asked of every server in turn."""
+    by_address = {machine.address: machine.name for machine in running.lab.group("control")}
+    for machine in running.lab.group("control"):
+        with contextlib.suppress(Exception):
+            address = str(running.lab.consul(machine).status.leader()).rpartition(":")[0]
+            if address in by_address:
+                return by_address[address]
+    return ""
+
+
+def active(running: Running) -> str:
+    """The machine of Vault's active node."""
+    for machine in running.lab.group("control"):
+        with contextlib.suppress(Exception):
+            health = running.lab.get(f"https://{machine.address}:8200/v1/sys/health?standbyok=true", timeout=2).json()
+            if health["standby"] is False:
+                return machine.name
+    return ""

@@ -2,33 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 
 import pytest
 
-from tests.running import Running, Traffic, wait_until
-
-
-def leader(running: Running) -> str:
-    """The machine of Consul's leader, asked of every server in turn."""
-    by_address = {machine.address: machine.name for machine in running.lab.group("control")}
-    for machine in running.lab.group("control"):
-        with contextlib.suppress(Exception):
-            address = str(running.lab.consul(machine).status.leader()).rpartition(":")[0]
-            if address in by_address:
-                return by_address[address]
-    return ""
-
-
-def active(running: Running) -> str:
-    """The machine of Vault's active node."""
-    for machine in running.lab.group("control"):
-        with contextlib.suppress(Exception):
-            health = running.lab.get(f"https://{machine.address}:8200/v1/sys/health?standbyok=true", timeout=2).json()
-            if health["standby"] is False:
-                return machine.name
-    return ""
+from tests.running import Running, Traffic, active, leader, wait_until
 
 
 @pytest.mark.late(10)
