@@ -15,7 +15,7 @@ python3 "$pip/pip" --python "$directory/bin/python" install --quiet --disable-pi
     --no-index --find-links "$wheels" --require-hashes --requirement "$wheels/requirements.txt"
 sync -f "$directory"
 touch "$directory/.complete" # only now does it count
-rm -rf "$home/wheels"
+rm -rf "$wheels"
 
 # The newest stay, and the one that runs.
 current=$(readlink "$home/current" || true)
