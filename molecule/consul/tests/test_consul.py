@@ -1,0 +1,143 @@
+"""Three servers and a client: a leader that dies is replaced, names resolve, and without a token nothing is told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.running import Running, leader, wait_until
+
+pytestmark = [pytest.mark.journal("consul@control", "consul@frontend"), pytest.mark.timeout(120)]
+MACHINES = ("control-1", "control-2", "control-3", "client-1")
+SECRETS = ("consul.json", "secrets.json", "tls/consul-key.pem")
+
+
+def healthy(running: Running) -> bool:
+    """Whether raft has all three servers as voters."""
+    return any(
+        answer.get("Healthy") and [server["Voter"] for server in answer["Servers"]] == [True] * 3
+        for answer in (autopilot(running, name) for name in running.names("control"))
+    )
+
+
+def autopilot(running: Running, name: str) -> dict[str, Any]:
+    """What one server thinks of raft's health."""
+    machine = running.lab.machine(name)
+    answer = running.lab.get(
+        f"https://{machine.address}:8501/v1/operator/autopilot/health",
+        headers={"X-Consul-Token": running.lab.secrets()["consul_management"]},
+    )
+    health: dict[str, Any] = answer.json()
+    return health
+
+
+@pytest.fixture(autouse=True, scope="module")
+def formed(running: Running) -> None:
+    """The cluster has come back after the reboot with no command given."""
+    wait_until(lambda: leader(running) and healthy(running), 60, "three servers with a leader")
+
+
+def test_every_machine_is_a_member_and_registered(running: Running) -> None:
+    consul = running.lab.consul()
+    assert sorted(member["Name"] for member in consul.agent.members() if member["Status"] == 1) == sorted(MACHINES)
+    wait_until(
+        lambda: sorted(node["Node"] for node in consul.catalog.nodes()[1]) == sorted(MACHINES), 30, "all are registered"
+    )
+
+
+def test_without_a_token_nothing_is_told_and_nothing_taken(running: Running) -> None:
+    machine = running.lab.machine("control-1")
+    address = f"https://{machine.address}:8501/v1"
+    assert running.lab.get(f"{address}/catalog/services").json() == {}
+    assert running.lab.get(f"{address}/catalog/nodes").json() == []
+    assert running.lab.get(f"{address}/kv/?keys").status_code == 403
+    put = running.sh("client-1", "curl -s -o /dev/null -w '%{http_code}' -X PUT -d x http://127.0.0.1:8500/v1/kv/x")
+    assert put == "403"
+
+
+@pytest.mark.parametrize(
+    ("name", "ports"), [("control-1", {"22", "8300", "8301", "8501"}), ("client-1", {"22", "8301"})]
+)
+def test_no_plain_port_is_open_off_loopback(listening: Callable[[str], set[str]], name: str, ports: set[str]) -> None:
+    assert {place.rpartition(":")[2] for place in listening(name)} == ports
+
+
+@pytest.mark.parametrize("name", ["control-1", "client-1"])
+def test_only_the_agent_reads_its_secrets(host: Callable[[str], Any], name: str) -> None:
+    for path in SECRETS:
+        file = host(name).file(f"/etc/consul.d/{path}")
+        assert (file.user, file.group, oct(file.mode)) == ("root", "consul", "0o640"), path
+
+
+def test_a_client_has_no_management_token(running: Running) -> None:
+    assert running.lab.secrets()["consul_management"] not in running.sh("client-1", "cat /etc/consul.d/*.json")
+
+
+def test_rpc_needs_a_certificate_of_the_lab(running: Running) -> None:
+    """A connection with TLS but without a certificate ends with the handshake."""
+    words = "openssl s_client -connect {}:8300 -alpn consul/rpc </dev/null 2>&1"
+    address = running.lab.machine("control-1").address
+    refused = running.attempt("client-1", f"printf '\\003' | timeout 5 {words.format(address)}")
+    assert "Verify return code: 0" not in refused.stdout
+
+
+@pytest.fixture
+def service(running: Running) -> Iterator[str]:
+    """A service of the client, in a file, with the token that may register just this one."""
+    definition = {
+        "service": {
+            "name": "frontend",
+            "port": 80,
+            "token": running.lab.secrets()["consul_token/frontend/client-1"],
+            "check": {"name": "it listens", "tcp": "127.0.0.1:8999", "interval": "1s", "timeout": "500ms"},
+        }
+    }
+    file = "/etc/consul.d/frontend.json"
+    running.sh("client-1", "systemd-run --quiet --unit listener python3 -m http.server --bind 127.0.0.1 8999")
+    running.sh("client-1", f"cat > {file} && chmod 640 {file} && chgrp consul {file}", json.dumps(definition))
+    running.sh("client-1", "systemctl reload consul")
+    yield "frontend.service.consul"
+    running.sh("client-1", f"rm {file}; systemctl reload consul; systemctl stop listener 2>/dev/null; true")
+
+
+def test_a_service_is_found_by_its_name_while_its_check_passes(running: Running, service: str) -> None:
+    def found(asking: str) -> list[str]:
+        return running.sh(asking, f"getent ahostsv4 {service} | cut -d' ' -f1 | sort -u").split()
+
+    address = running.lab.machine("client-1").address
+    for asking in ("control-1", "client-1"):
+        wait_until(lambda asking=asking: found(asking) == [address], 15, f"{asking} finds {service}")  # type: ignore[misc]
+    running.sh("client-1", "systemctl stop listener")
+    wait_until(lambda: not running.attempt("control-1", f"getent hosts {service}").stdout, 5, "it is left out")
+
+
+def test_a_killed_leader_is_replaced_and_writes_go_on(running: Running) -> None:
+    before = leader(running)
+    others = [machine for machine in running.lab.group("control") if machine.name != before]
+    running.sh(before, "systemctl kill --signal KILL consul; systemctl stop consul")
+    try:
+        wait_until(lambda: leader(running) not in ("", before), 15, "a new leader")
+        wait_until(lambda: running.lab.consul(others[0]).kv.put("molecule", before), 10, "a write is taken")
+        assert running.lab.consul(others[1]).kv.get("molecule")[1]["Value"].decode() == before
+    finally:
+        running.sh(before, "systemctl start consul")
+    wait_until(lambda: healthy(running), 60, "the old leader follows again")
+    assert running.lab.consul(running.lab.machine(before)).kv.get("molecule")[1]["Value"].decode() == before
+
+
+def test_a_killed_agent_is_back_at_once(running: Running, kill: Callable[[str, str], None]) -> None:
+    kill("client-1", "consul")
+    wait_until(lambda: running.sh("client-1", "getent hosts control-1.node.consul"), 15, "names resolve again")
+
+
+@pytest.mark.parametrize("name", ["control-1", "client-1"])
+def test_the_unit_is_hardened(exposure: Callable[[str, str], float], name: str) -> None:
+    assert exposure(name, "consul.service") < 3
+
+
+def test_wrong_options_are_refused_with_a_sentence(refuses: Callable[..., str]) -> None:
+    assert "consul_gossip_key must be 32 bytes in base64" in refuses(consul_gossip_key="short")
+    assert "value of consul_log_level must be one of" in refuses(consul_log_level="LOUD")
