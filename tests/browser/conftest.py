@@ -50,10 +50,10 @@ def start(folder: Path, size: tuple[int, int], dark: bool, script: bool) -> Any:
     browser = webdriver.Chrome(options=options, service=Service(program("chromedriver")))
     browser.set_page_load_timeout(30)
     resize(browser, size)
-    scheme = "dark" if dark else "light"
-    browser.execute_cdp_cmd(
-        "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-    )
+    # No motion, so that no picture is taken in the middle of one.
+    media = {"prefers-color-scheme": "dark" if dark else "light", "prefers-reduced-motion": "reduce"}
+    features = [{"name": name, "value": value} for name, value in media.items()]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
     browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": not script})
     return browser
 
