@@ -1,0 +1,146 @@
+"""libvirt on this computer: started where nothing else does, asked over virsh, and left as it was found."""
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tools.preparing.running import PrepareError, as_root, run, say
+
+URI = "qemu:///system"
+SOCKETS = {"virtlogd": Path("/run/libvirt/virtlogd-sock"), "libvirtd": Path("/run/libvirt/libvirt-sock")}
+"""The daemons in the order in which they start, and where each listens."""
+PIDS = Path("/run/hashistack-lab")
+"""Where the pid files of daemons are that were started here."""
+START_SECONDS = 30
+POOLS = Path("/var/lib/libvirt/hashistack-lab")
+"""Folder of the labs' disks; its subfolders are the labs."""
+
+
+def virsh(*arguments: str) -> str:
+    """What virsh prints; fails with its message as `PrepareError`."""
+    done = _virsh(arguments)
+    if done.returncode:
+        raise PrepareError(f"virsh {' '.join(arguments)}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def _virsh(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    command = ["virsh", "--connect", URI, "--quiet", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C"})
+
+
+def answers() -> bool:
+    """Whether libvirt answers this user."""
+    return shutil.which("virsh") is not None and _virsh(["version"]).returncode == 0
+
+
+def start() -> None:
+    """Start libvirt unless it answers: by systemd where that is PID 1, else by hand with our own pid files."""
+    if answers():
+        return
+    if Path("/run/systemd/system").is_dir():
+        say("libvirt", "starting libvirtd.service")
+        run("libvirt", as_root(["systemctl", "start", "libvirtd.service"]))
+    else:
+        run("libvirt", as_root(["mkdir", "-p", str(PIDS), "/run/libvirt"]))
+        for name, socket in SOCKETS.items():
+            if _runs(name):
+                continue
+            say("libvirt", f"starting {name} by hand, since no systemd runs here; 'make vm-down' stops it")
+            run("libvirt", as_root(["rm", "-f", str(socket)]))
+            run("libvirt", as_root([f"/usr/sbin/{name}", "--daemon", "--pid-file", str(PIDS / f"{name}.pid")]))
+    deadline = time.monotonic() + START_SECONDS
+    while not answers():
+        if time.monotonic() > deadline:
+            raise PrepareError(
+                f"libvirt does not answer at {URI}: {_virsh(['version']).stderr.strip()} "
+                "See its log, and whether your user is in the group libvirt ('sudo adduser $USER libvirt', log in anew)."
+            )
+        time.sleep(0.2)
+
+
+def _runs(name: str) -> bool:
+    """Whether the daemon runs, whoever started it."""
+    for pid in (PIDS / f"{name}.pid", Path(f"/run/{name}.pid")):
+        try:
+            if Path(f"/proc/{int(pid.read_text())}/comm").read_text().strip() == name:
+                return True
+        except (OSError, ValueError):
+            continue
+    return False
+
+
+def stop() -> None:
+    """Stop the daemons that `start` has started by hand, when no machine runs any more."""
+    started = [name for name in reversed(SOCKETS) if (PIDS / f"{name}.pid").exists()]
+    if not started:
+        return
+    if answers() and virsh("list", "--name").split():
+        say("libvirt", "stays, for other machines than this lab's run on it")
+        return
+    # Networks that it started for itself, such as 'default', end with it.
+    for network in virsh("net-list", "--name").split() if answers() else []:
+        virsh("net-destroy", network)
+    for name in started:
+        say("libvirt", f"stopping {name}")
+        run("libvirt", as_root(["pkill", "--pidfile", str(PIDS / f"{name}.pid"), "--exact", name]))
+        run("libvirt", as_root(["rm", "-f", str(PIDS / f"{name}.pid")]))
+
+
+def make_pool(name: str) -> None:
+    """Define and start the lab's own pool of disks, unless it is there."""
+    pool = f"hl-{name}"
+    if pool not in virsh("pool-list", "--all", "--name").split():
+        run("libvirt", as_root(["mkdir", "-p", "-m", "0711", str(POOLS / name)]))
+        virsh("pool-define-as", pool, "dir", "--target", str(POOLS / name))
+    if pool not in virsh("pool-list", "--name").split():
+        virsh("pool-start", pool)
+
+
+def clean(name: str, ask: Callable[..., str] = virsh) -> list[str]:
+    """Remove every domain, network and pool of the lab `name`, and nothing else; what was removed."""
+    removed = []
+    for domain in ask("list", "--all", "--name").split():
+        if domain.startswith(f"hl-{name}-"):
+            if domain in ask("list", "--name").split():
+                ask("destroy", domain)
+            ask("undefine", domain, "--nvram")
+            removed.append(f"domain {domain}")
+    for network in ask("net-list", "--all", "--name").split():
+        if network in (f"hl-{name}", f"hl-{name}-mgmt"):
+            if network in ask("net-list", "--name").split():
+                ask("net-destroy", network)
+            ask("net-undefine", network)
+            removed.append(f"network {network}")
+    for pool in ask("pool-list", "--all", "--name").split():
+        if pool == f"hl-{name}":
+            if pool not in ask("pool-list", "--name").split():
+                ask("pool-start", pool)
+            # One volume a line: its name, then its path.
+            for line in ask("vol-list", pool).splitlines():
+                if line.split():
+                    ask("vol-delete", line.split()[0], "--pool", pool)
+            ask("pool-destroy", pool)
+            ask("pool-undefine", pool)
+            removed.append(f"pool {pool}")
+    return removed
+
+
+def remove_folder(name: str) -> None:
+    """Remove the folder of the lab's disks."""
+    folder = POOLS / name
+    if folder.exists():
+        run("libvirt", as_root(["rm", "-rf", "--one-file-system", str(folder)]))
+    if POOLS.exists() and not any(POOLS.iterdir()):
+        run("libvirt", as_root(["rmdir", str(POOLS)]))
+
+
+def memory_available_mib() -> int:
+    """MemAvailable of this computer in MiB."""
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) // 1024
+    return 0

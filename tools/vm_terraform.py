@@ -1,0 +1,85 @@
+"""Terraform or OpenTofu, its provider for libvirt, and where to get both when no registry is in reach."""
+
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tools.preparing import cache, programs
+from tools.preparing.running import PrepareError, run, say
+
+PROJECT = Path(__file__).resolve().parents[1]
+MODULE = PROJECT / "terraform"
+REGISTRIES = ("registry.terraform.io", "registry.opentofu.org")
+PROVIDER = "dmacvicar/libvirt"
+
+
+def reachable(registry: str) -> bool:
+    """Whether the registry of providers can be connected to."""
+    try:
+        socket.create_connection((registry, 443), timeout=5).close()
+    except OSError:
+        return False
+    return True
+
+
+def program() -> str:
+    """LAB_TERRAFORM, else terraform or tofu, whichever is there; else OpenTofu by its release or built."""
+    named = os.environ.get("LAB_TERRAFORM")
+    if named:
+        if not shutil.which(named):
+            raise PrepareError(f"LAB_TERRAFORM is '{named}', and there is no such program. Name terraform or tofu.")
+        return named
+    for name in ("terraform", "tofu"):
+        if found := shutil.which(name):
+            return found
+    return str(_prepared("tofu") / "tofu")
+
+
+def _prepared(name: str) -> Path:
+    known = programs.read(PROJECT / "artifacts")[name]
+    source = os.environ.get("LAB_PROGRAM_SOURCE") or "auto"
+    if known.release is None and source == "release":
+        source = "auto"
+    return programs.prepare(known, source, cache.folder() / "programs")
+
+
+def settings(provider: Path) -> str:
+    """A settings file of Terraform that takes the provider from a folder here.
+
+    As an override: a provider that was built here has another checksum than the registry's, which the lock file holds,
+    and an override is the one way that both programs let past it. It needs no `init`.
+    """
+    lines = "\n".join(f'    "{registry}/{PROVIDER}" = "{provider}"' for registry in REGISTRIES)
+    return f"provider_installation {{\n  dev_overrides {{\n{lines}\n  }}\n  direct {{}}\n}}\n"
+
+
+def prepare(lab: Path) -> tuple[str, dict[str, str]]:
+    """The program, and the environment that it needs, with its provider in place."""
+    chosen = program()
+    registry = "registry.opentofu.org" if "tofu" in Path(chosen).name else "registry.terraform.io"
+    environment = {"CHECKPOINT_DISABLE": "1"}
+    if "TF_CLI_CONFIG_FILE" in os.environ:
+        say("terraform", f"using the settings of TF_CLI_CONFIG_FILE ({os.environ['TF_CLI_CONFIG_FILE']})")
+    elif reachable(registry):
+        run(
+            "terraform",
+            [chosen, f"-chdir={MODULE}", "init", "-input=false", "-lockfile=readonly"],
+            environment=environment,
+        )
+    else:
+        say("terraform", f"{registry} is out of reach: building the provider from its pinned source")
+        file = lab / "terraform.rc"
+        lab.mkdir(mode=0o700, parents=True, exist_ok=True)
+        cache.write(file, settings(_prepared("terraform-provider-libvirt")))
+        environment["TF_CLI_CONFIG_FILE"] = str(file)
+        say("terraform", f"by hand: export TF_CLI_CONFIG_FILE={file}; no 'init' is needed")
+    return chosen, environment
+
+
+def call(chosen: str, environment: Mapping[str, str], arguments: Sequence[str]) -> int:
+    """Run the program on the module, on this terminal; its exit status."""
+    command = [chosen, f"-chdir={MODULE}", *arguments]
+    return subprocess.run(command, check=False, env={**os.environ, **environment}).returncode
