@@ -52,7 +52,7 @@ PARTS: dict[str, list[Step]] = {
         pytest("the lab's tools and modules", "tests/unit"),
         pytest("the backend", "--config-file=app/backend/pyproject.toml", "app/backend/tests"),
     ],
-    "molecule": [],
+    "molecule": [Step("the roles alone", [PYTHON, "-m", "tools.scenarios"])],
     "acceptance": [
         playbook("remove an old test lab", "playbooks/down.yml"),
         # The tests bring the lab up themselves, since they watch it meanwhile.
