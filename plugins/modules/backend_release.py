@@ -59,6 +59,7 @@ archives:
 """
 
 import hashlib
+import importlib
 import io
 import os
 import re
@@ -150,7 +151,7 @@ def choose_wheels(folder: Path, requirements: str, python: str) -> list[Path]:
 def build_wheel(source: Path, directory: Path) -> Path:
     """Build the project's own wheel, the same bytes from the same source."""
     try:
-        from flit_core import buildapi
+        buildapi = importlib.import_module("flit_core.buildapi")
     except ImportError as error:
         raise ReleaseError(f"The controller's Python lacks flit_core, which builds the wheel: {error}") from error
     before = os.getcwd()
