@@ -70,7 +70,7 @@ options:
         elements: str
         default: []
       initial:
-        description: Names of fields that are sent only when the object is new, such as a password that is rotated later.
+        description: Names of fields that are sent only when the object is new, such as a password rotated later.
         type: list
         elements: str
         default: []
@@ -270,8 +270,8 @@ def mount_changes(vault: Vault, item: dict[str, Any]) -> list[Change]:
         return []
     if data.get("type", actual["type"]) != actual["type"]:
         raise VaultError(
-            f"{path} is of type {actual['type']}, not {data['type']}. Vault can't change that: remove it (state: absent, "
-            "which deletes what it holds) or choose another path."
+            f"{path} is of type {actual['type']}, not {data['type']}. Vault can't change that: remove it "
+            "(state: absent, which deletes what it holds) or choose another path."
         )
     config = data.get("config", {})
     unknown = sorted(set(config) - set(TUNABLE))
