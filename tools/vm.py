@@ -120,7 +120,7 @@ def check(options: argparse.Namespace, libvirt: bool, memory_mib: int) -> list[s
     if not options.made and memory_mib < options.memory + SPARE_MIB:
         problems.append(
             f"The machines need {options.memory} MiB of memory and {SPARE_MIB} MiB should be left, "
-            f"but {memory_mib} MiB are free: stop something, take LAB_PROFILE=small, or lower vm_memory in the inventory."
+            f"but {memory_mib} MiB are free: stop something, take LAB_PROFILE=small, or lower vm_memory."
         )
     return problems
 

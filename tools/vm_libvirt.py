@@ -57,7 +57,7 @@ def start() -> None:
         if time.monotonic() > deadline:
             raise PrepareError(
                 f"libvirt does not answer at {URI}: {_virsh(['version']).stderr.strip()} "
-                "See its log, and whether your user is in the group libvirt ('sudo adduser $USER libvirt', log in anew)."
+                "See its log, and whether you are in the group libvirt ('sudo adduser $USER libvirt', log in anew)."
             )
         time.sleep(0.2)
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tools.preparing import cache, programs
-from tools.preparing.running import PrepareError, run, say
+from tools.preparing.running import PrepareError, say
 
 PROJECT = Path(__file__).resolve().parents[1]
 MODULE = PROJECT / "terraform"
@@ -61,22 +61,25 @@ def prepare(lab: Path) -> tuple[str, dict[str, str]]:
     chosen = program()
     registry = "registry.opentofu.org" if "tofu" in Path(chosen).name else "registry.terraform.io"
     environment = {"CHECKPOINT_DISABLE": "1"}
-    if "TF_CLI_CONFIG_FILE" in os.environ:
-        say("terraform", f"using the settings of TF_CLI_CONFIG_FILE ({os.environ['TF_CLI_CONFIG_FILE']})")
-    elif reachable(registry):
-        run(
-            "terraform",
-            [chosen, f"-chdir={MODULE}", "init", "-input=false", "-lockfile=readonly"],
-            environment=environment,
-        )
-    else:
-        say("terraform", f"{registry} is out of reach: building the provider from its pinned source")
-        file = lab / "terraform.rc"
-        lab.mkdir(mode=0o700, parents=True, exist_ok=True)
-        cache.write(file, settings(_prepared("terraform-provider-libvirt")))
-        environment["TF_CLI_CONFIG_FILE"] = str(file)
-        say("terraform", f"by hand: export TF_CLI_CONFIG_FILE={file}; no 'init' is needed")
+    # The user's own settings may name a mirror.
+    if ("TF_CLI_CONFIG_FILE" in os.environ or reachable(registry)) and initialised(chosen, environment):
+        return chosen, environment
+    say("terraform", f"{registry} does not give the provider: building it from its pinned source")
+    file = lab / "terraform.rc"
+    lab.mkdir(mode=0o700, parents=True, exist_ok=True)
+    cache.write(file, settings(_prepared("terraform-provider-libvirt")))
+    environment["TF_CLI_CONFIG_FILE"] = str(file)
+    say("terraform", f"by hand: export TF_CLI_CONFIG_FILE={file}; no 'init' is needed")
     return chosen, environment
+
+
+def initialised(chosen: str, environment: Mapping[str, str]) -> bool:
+    """Whether `init` gets the provider that the lock file names, from the registry or the user's mirror."""
+    command = [chosen, f"-chdir={MODULE}", "init", "-input=false", "-lockfile=readonly", "-no-color"]
+    done = subprocess.run(
+        command, check=False, env={**os.environ, **environment}, capture_output=True, stdin=subprocess.DEVNULL
+    )
+    return done.returncode == 0
 
 
 def call(chosen: str, environment: Mapping[str, str], arguments: Sequence[str]) -> int:

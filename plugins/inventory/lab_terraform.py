@@ -155,4 +155,4 @@ class InventoryModule(BaseInventoryPlugin):  # type: ignore[misc]  # ansible has
             "ansible_user": lab["user"],
             "ansible_ssh_private_key_file": lab["key"],
         }.items():
-            inventory.set_variable("lab", name, value)
+            inventory.set_variable("lab", name, str(value))

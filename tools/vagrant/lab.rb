@@ -191,3 +191,16 @@ class HashistackLabPlugin < Vagrant.plugin("2")
     end
   end
 end
+
+# Vagrant 2.3 compares a trigger's command, a symbol, with a list of strings, and warns that it knows no command 'up'.
+module HashistackLabTriggerCommand
+  def validate(machine)
+    kept = @command
+    @command = kept.to_s if @type == :command
+    super
+  ensure
+    @command = kept
+  end
+end
+require Vagrant.source_root.join("plugins/kernel_v2/config/vm_trigger").to_s
+VagrantPlugins::Kernel_V2::VagrantConfigTrigger.prepend(HashistackLabTriggerCommand)

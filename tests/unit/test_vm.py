@@ -1,0 +1,178 @@
+"""What can be said of virtual machines without one: boxes, checks, cleaning up, settings."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from plugins.filter.lab import lab_network
+from tools import vm, vm_images, vm_libvirt, vm_terraform
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def options(**values: Any) -> argparse.Namespace:
+    return argparse.Namespace(**{"name": "x", "memory": 2816, "made": 0, "box": "public"} | values)
+
+
+def test_nothing_to_say_where_all_is_there(tmp_path: Path) -> None:
+    box = tmp_path / "lab.box"
+    box.touch()
+    assert vm.check(options(box=str(box)), libvirt=True, memory_mib=8192) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "libvirt", "memory", "words"),
+    [
+        ({}, False, 8192, "libvirt does not answer"),
+        ({"box": "/nowhere/lab.box"}, True, 8192, "make box"),
+        ({"box": ""}, True, 8192, "make box"),
+        ({}, True, 3000, "3000 MiB are free"),
+    ],
+)
+def test_what_is_missing_is_a_sentence(changes: dict[str, Any], libvirt: bool, memory: int, words: str) -> None:
+    problems = vm.check(options(**changes), libvirt, memory)
+    assert len(problems) == 1
+    assert words in problems[0]
+
+
+def test_memory_is_no_question_where_the_machines_run_already() -> None:
+    assert vm.check(options(made=5), libvirt=True, memory_mib=600) == []
+
+
+def test_cleaning_up_touches_only_the_lab() -> None:
+    calls: list[tuple[str, ...]] = []
+    answers = {
+        ("list", "--all", "--name"): "hl-demo-backend-1\nhl-demo2-backend-1\nhers\n",
+        ("list", "--name"): "hl-demo-backend-1\nhers\n",
+        ("net-list", "--all", "--name"): "default\nhl-demo\nhl-demo-mgmt\nhl-demo2\n",
+        ("net-list", "--name"): "default\nhl-demo\n",
+        ("pool-list", "--all", "--name"): "default\nhl-demo\n",
+        ("pool-list", "--name"): "default\nhl-demo\n",
+        ("vol-list", "hl-demo"): " backend-1.qcow2   /x/backend-1.qcow2\n base.qcow2   /x/base.qcow2\n",
+    }
+
+    def ask(*arguments: str) -> str:
+        calls.append(arguments)
+        return answers.get(arguments, "")
+
+    removed = vm_libvirt.clean("demo", ask)
+    assert removed == ["domain hl-demo-backend-1", "network hl-demo", "network hl-demo-mgmt", "pool hl-demo"]
+    changing = [call for call in calls if call not in answers]
+    assert all(any(word.startswith(("hl-demo", "backend-1", "base")) for word in call[1:]) for call in changing)
+    assert not any("demo2" in word or word in ("hers", "default") for call in changing for word in call)
+
+
+def test_box_has_what_vagrant_reads(tmp_path: Path) -> None:
+    (tmp_path / "disk.qcow2").write_bytes(b"disk")
+    vm_images.pack(tmp_path)
+    with tarfile.open(tmp_path / "lab.box") as box:
+        assert sorted(box.getnames()) == ["Vagrantfile", "box.img", "metadata.json"]
+        metadata = box.extractfile("metadata.json")
+        assert metadata is not None
+        assert json.load(metadata) == {"provider": "libvirt", "format": "qcow2", "virtual_size": 10}
+    assert not (tmp_path / "disk.qcow2").exists()
+
+
+def test_images_are_noted_beside_each_other(tmp_path: Path) -> None:
+    vm_images.note(tmp_path / "images.json", "box", Path("/a/lab.box"))
+    vm_images.note(tmp_path / "images.json", "image", Path("/a/disk.qcow2"))
+    assert json.loads((tmp_path / "images.json").read_text()) == {"box": "/a/lab.box", "image": "/a/disk.qcow2"}
+
+
+def test_programs_come_along_only_over_the_same_tree(tmp_path: Path) -> None:
+    tree, other, layer = tmp_path / "tree", tmp_path / "other", tmp_path / "layer"
+    for folder in (tree, other, layer):
+        folder.mkdir()
+    (tmp_path / "artifacts.json").write_text(json.dumps({"base": {"bookworm": f"{layer}:{tree}"}}))
+    assert vm_images.with_programs(tree, "bookworm", tmp_path) == f"{layer}:{tree}"
+    assert vm_images.with_programs(other, "bookworm", tmp_path) == str(other)
+    assert vm_images.with_programs(tree, "trixie", tmp_path) == str(tree)
+
+
+def test_provider_settings_serve_both_programs() -> None:
+    text = vm_terraform.settings(Path("/cache/provider"))
+    assert '"registry.terraform.io/dmacvicar/libvirt" = "/cache/provider"' in text
+    assert '"registry.opentofu.org/dmacvicar/libvirt" = "/cache/provider"' in text
+
+
+def test_lock_file_knows_both_registries() -> None:
+    text = (ROOT / "terraform/.terraform.lock.hcl").read_text()
+    for registry in vm_terraform.REGISTRIES:
+        block = text.partition(f'provider "{registry}/dmacvicar/libvirt"')[2].partition("\n}")[0]
+        assert 'version     = "0.8.3"' in block
+        assert len(re.findall(r'"zh:[0-9a-f]{64}"', block)) == 14
+
+
+@pytest.mark.parametrize("profile", ["vagrant", "vagrant-small"])
+def test_vagrant_inventories_are_labs(profile: str) -> None:
+    groups = yaml.safe_load((ROOT / "inventories" / profile / "hosts.yml").read_text())["lab"]["children"]
+    assert list(groups) == ["control", "database", "backend", "frontend"]
+    indexes = [values["lab_index"] for group in groups.values() for values in group["hosts"].values()]
+    assert len(set(indexes)) == len(indexes)
+    memory = sum(group["vars"]["vm_memory"] * len(group["hosts"]) for group in groups.values())
+    assert memory <= (4096 if profile == "vagrant-small" else 8192)
+
+
+@pytest.mark.parametrize("inventory", ["vagrant", "vagrant-small", "terraform"])
+def test_group_vars_stand_once(inventory: str) -> None:
+    assert (ROOT / "inventories" / inventory / "group_vars").resolve() == ROOT / "inventories/group_vars"
+
+
+def test_vagrant_computes_the_network_as_ansible_does() -> None:
+    digest = hashlib.sha256(b"vagrant").digest()
+    assert lab_network("vagrant") == f"10.{64 + digest[0] % 64}.{digest[1]}.0/24"
+    source = (ROOT / "tools/vagrant/lab.rb").read_text()
+    assert '"10.#{first + digest[0] % 64}.#{digest[1]}.0/24"' in source
+    assert "network_of(@name, 64)" in source
+
+
+@pytest.mark.skipif(not shutil.which("vagrant"), reason="vagrant is not installed (make vm-prepare)")
+def test_vagrantfile_is_valid(tmp_path: Path) -> None:
+    environment = {**os.environ, "LAB_PROFILE": "small", "VAGRANT_HOME": str(tmp_path), "LAB_BOX": "debian/bookworm64"}
+    command = ["vagrant", "validate"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Vagrantfile validated successfully." in done.stdout
+
+
+def terraforms() -> list[str]:
+    found = [path for name in ("terraform", "tofu") if (path := shutil.which(name))]
+    try:
+        built = json.loads((ROOT / ".lab/artifacts.json").read_text())["programs"]["tofu"]
+    except (OSError, ValueError, KeyError):
+        return found
+    return [*found, built]
+
+
+@pytest.mark.skipif(not terraforms(), reason="neither terraform nor tofu is there (make vm-prepare)")
+@pytest.mark.parametrize("program", terraforms(), ids=lambda path: Path(path).name)
+def test_terraform_module(program: str) -> None:
+    settings = ROOT / ".lab/terraform.rc"
+    if not settings.exists() and not (ROOT / "terraform/.terraform").exists():
+        pytest.skip("the provider is not there (make vm-prepare)")
+    environment = {**os.environ, "CHECKPOINT_DISABLE": "1"}
+    if settings.exists():
+        environment["TF_CLI_CONFIG_FILE"] = str(settings)
+    for arguments in (["fmt", "-check", "-recursive"], ["validate", "-no-color"], ["test", "-no-color"]):
+        done = subprocess.run(
+            [program, *arguments],
+            cwd=ROOT / "terraform",
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
