@@ -58,8 +58,13 @@ acceptance: ## Bring up a lab named test, try everything that it promises, and r
 	@$(BIN)/python -m tools.parts acceptance
 
 .PHONY: test
-test: prepare ## Run all tests: lint, unit, a Molecule scenario for each role, acceptance
+test: prepare ## Run the tests: lint, unit, acceptance
 	@$(BIN)/python -m tools.prepare packages --tests
-	@$(BIN)/python -m tools.parts lint unit molecule acceptance
+	@$(BIN)/python -m tools.parts lint unit acceptance
+
+.PHONY: test-all
+test-all: prepare ## Run all tests: those of `make test`, the Molecule scenarios, and the failure tests
+	@$(BIN)/python -m tools.prepare packages --tests
+	@$(BIN)/python -m tools.parts lint unit molecule acceptance failure
 
 -include vm.mk

@@ -52,7 +52,7 @@ def test_the_network_is_closed_from_outside() -> None:
 def test_names_give_different_networks_in_a_private_range() -> None:
     networks = {lab_network(name) for name in ("lab", "test", "vagrant", "terraform", "m-consul")}
     assert len(networks) == 5
-    assert all(ipaddress.ip_network(network).subnet_of(ipaddress.ip_network("10.64.0.0/10")) for network in networks)
+    assert all(ipaddress.IPv4Network(network).subnet_of(ipaddress.IPv4Network("10.64.0.0/10")) for network in networks)
     assert network_address("10.80.1.0/24", 11) == "10.80.1.11"
     with pytest.raises(IndexError):
         network_address("10.80.1.0/24", 300)
