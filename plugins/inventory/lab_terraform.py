@@ -149,9 +149,10 @@ class InventoryModule(BaseInventoryPlugin):  # type: ignore[misc]  # ansible has
         for name, machine in lab["machines"].items():
             inventory.add_host(name, group=machine["group"])
             inventory.set_variable(name, "lab_index", machine["index"])
+            # Of the host, since group_vars, which derives it from the lab's name, wins over a group's variable here.
+            inventory.set_variable(name, "lab_network", str(lab["network"]))
         for name, value in {
             "lab_default_name": lab["name"],
-            "lab_network": lab["network"],
             "ansible_user": lab["user"],
             "ansible_ssh_private_key_file": lab["key"],
         }.items():

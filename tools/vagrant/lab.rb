@@ -40,7 +40,7 @@ class HashistackLab
     unless @name.match?(/\A[a-z]([a-z0-9-]{0,9}[a-z0-9])?\z/)
       fail_with("LAB_NAME is '#{@name}': 1 to 11 characters of a-z, 0-9 and '-', beginning with a letter.")
     end
-    @network = hosts.fetch("vars", {}).to_h["lab_network"] || network_of(@name, 64)
+    @network = ENV["LAB_NETWORK"].to_s.empty? ? network_of(@name, 64) : ENV["LAB_NETWORK"]
     @groups = hosts["children"]
     FileUtils.mkdir_p(File.dirname(key), mode: 0o700)
     return if File.exist?(key)
@@ -96,7 +96,7 @@ class HashistackLab
   def check(env)
     return if [env.default_provider, ENV["VAGRANT_DEFAULT_PROVIDER"]&.to_sym].include?(:virtualbox)
     memory = machines.values.sum { |machine| machine[:memory] }
-    made = Dir.glob(File.join(ROOT, ".vagrant/machines/*/libvirt/id")).size
+    made = Dir.glob(File.join(dotfiles, "machines/*/libvirt/id")).size
     run(env, "bash", "tools/venv.sh")
     run(env, python, "-m", "tools.vm", "check", "vagrant", "--name", @name, "--memory", memory.to_s,
         "--made", made.to_s, "--box", ENV["LAB_BOX"].to_s.empty? ? local_box.to_s : "public")
@@ -125,12 +125,13 @@ class HashistackLab
     return if @provisioned.empty?
     env.ui.info("Running Ansible for the whole lab ...")
     run(env, python, "-m", "tools.prepare", "packages", "programs", "wheels")
-    run(env, File.join(ROOT, ".venv/bin/ansible-playbook"), "-i", @inventory, "site.yml")
+    run(env, File.join(ROOT, ".venv/bin/ansible-playbook"), "-i", @inventory, "-e", "lab_network=#{@network}",
+        "site.yml")
   end
 
   # With the last machine go the pool and what Vagrant may have left of the networks.
   def clean(env)
-    return unless Dir.glob(File.join(ROOT, ".vagrant/machines/*/*/id")).empty?
+    return unless Dir.glob(File.join(dotfiles, "machines/*/*/id")).empty?
     run(env, python, "-m", "tools.vm", "clean", "--name", @name) if File.exist?(python)
   end
 
@@ -138,6 +139,10 @@ class HashistackLab
 
   def directory
     File.join(ROOT, ".lab", @name)
+  end
+
+  def dotfiles
+    File.expand_path(ENV.fetch("VAGRANT_DOTFILE_PATH", ".vagrant"), ROOT)
   end
 
   def known_hosts(address)

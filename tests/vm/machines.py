@@ -1,0 +1,107 @@
+"""What the long tests on virtual machines share: commands with their time, and what libvirt still has."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import requests
+
+ROOT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+LEFT = re.compile(r"changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)")
+SECONDS = 5400
+"""The longest step: a first `vagrant up` under emulation."""
+NOT_HERE = ["test_preflight.py", "test_growth.py", "test_up.py"]
+"""Acceptance tests of the containers inventory: its preflight, its way to grow, its first run."""
+
+
+def run(command: Sequence[str], environment: Mapping[str, str] | None = None, seconds: float = SECONDS) -> str:
+    """Run a command in the project, print how long it took, and return what it printed; it must succeed."""
+    started = time.monotonic()
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, **(environment or {})},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        timeout=seconds,
+        check=False,
+    )
+    print(f"{' '.join(command)}: {time.monotonic() - started:.0f} s, status {done.returncode}", flush=True)
+    assert done.returncode == 0, done.stdout[-6000:]
+    return done.stdout
+
+
+def changes(output: str) -> int:
+    """How many changes the recap of an Ansible run names; nothing may have failed."""
+    recaps = [tuple(map(int, found)) for found in LEFT.findall(output)]
+    assert recaps, output[-3000:]
+    assert all(unreachable == failed == 0 for _changed, unreachable, failed in recaps)
+    return sum(changed for changed, _unreachable, _failed in recaps)
+
+
+def libvirt_has(name: str) -> list[str]:
+    """Domains, networks and pools of the lab that libvirt still knows."""
+    found = []
+    for kind in ("list", "net-list", "pool-list"):
+        names = run(["virsh", "-c", "qemu:///system", "--quiet", kind, "--all", "--name"]).split()
+        found += [f"{kind} {item}" for item in names if item == f"hl-{name}" or item.startswith(f"hl-{name}-")]
+    return found
+
+
+def instances(address: str, authority: Path) -> dict[str, str]:
+    """Each backend instance and its state, as the page's API says."""
+    answer = requests.get(f"https://{address}/api/instances", verify=str(authority), timeout=60)
+    answer.raise_for_status()
+    return {item["name"]: item["state"] for item in answer.json()["instances"]}
+
+
+def wait_for(address: str, authority: Path, wanted: set[str], seconds: float) -> None:
+    """Wait until exactly the wanted instances pass."""
+    deadline = time.monotonic() + seconds
+    seen: object = None
+    while time.monotonic() < deadline:
+        try:
+            seen = instances(address, authority)
+            if {name for name, state in seen.items() if state == "passing"} == wanted:
+                return
+        except requests.RequestException as error:
+            seen = error
+        time.sleep(1)
+    raise AssertionError(f"{wanted} not passing within {seconds:g} s; last seen: {seen}")
+
+
+def acceptance(inventory: str, name: str) -> None:
+    """The acceptance tests that do not depend on containers, against this lab as it is."""
+    ignore = [f"--ignore=tests/acceptance/{file}" for file in NOT_HERE]
+    command = [sys.executable, "-m", "pytest", "-q", "--use-lab", f"--inventory={inventory}", *ignore]
+    run([*command, "tests/acceptance"], {"LAB_NAME": name})
+
+
+def addresses(inventory: str, name: str) -> dict[str, str]:
+    """Machine to address."""
+    command = [
+        str(BIN / "ansible"),
+        "-i",
+        inventory,
+        "lab",
+        "-c",
+        "local",
+        "-m",
+        "debug",
+        "-a",
+        "var=lab_address",
+        "-o",
+    ]
+    output = run(command, {"LAB_NAME": name, "ANSIBLE_CALLBACK_RESULT_FORMAT": "json", "ANSIBLE_STRATEGY": "linear"})
+    found = re.findall(r"^(\S+) \| SUCCESS => (\{.*\})$", output, re.MULTILINE)
+    return {host: json.loads(text)["lab_address"] for host, text in found}

@@ -1,0 +1,66 @@
+"""`terraform apply` (or tofu) with one backend, then two, then one. Without KVM: the better part of an hour."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from tests.vm.machines import BIN, ROOT, acceptance, addresses, changes, libvirt_has, run, wait_for
+from tools.lab import load
+
+NAME = "tftest"
+INVENTORY = "inventories/terraform"
+ENVIRONMENT = {"LAB_NAME": NAME}
+AUTHORITY = ROOT / ".lab" / NAME / "tls/ca.pem"
+PLAYBOOK = str(BIN / "ansible-playbook")
+PLAN = re.compile(r"Plan: (\d+) to add, (\d+) to change, (\d+) to destroy")
+PER_MACHINE = 4
+"""Resources of a machine: its disk, its seed, its domain, and that it answers."""
+
+
+def terraform(action: str, backends: int) -> str:
+    variables = ["-var-file=small.tfvars", f"-var=lab_name={NAME}", f"-var=backend_instance_count={backends}"]
+    arguments = [action, "-auto-approve", "-input=false", "-no-color", *variables]
+    return run([str(BIN / "python"), "-m", "tools.vm", "terraform", *arguments], ENVIRONMENT)
+
+
+@pytest.fixture(scope="module")
+def frontend() -> Iterator[str]:
+    state = ROOT / "terraform/terraform.tfstate"
+    if state.exists() and json.loads(state.read_text())["resources"]:
+        pytest.fail("Terraform's state holds a lab in use: remove it first (make vm-down).")
+    run([str(BIN / "python"), "-m", "tools.vm", "prepare", "terraform", f"--name={NAME}"])
+    try:
+        terraform("apply", 1)
+        run([PLAYBOOK, "-i", INVENTORY, "site.yml"], ENVIRONMENT)
+        yield addresses(INVENTORY, NAME)["frontend-1"]
+    finally:
+        terraform("destroy", 1)
+        assert libvirt_has(NAME) == []
+
+
+def test_one_backend(frontend: str) -> None:
+    wait_for(frontend, AUTHORITY, {"backend-1"}, 60)
+    assert changes(run([PLAYBOOK, "-i", INVENTORY, "site.yml"], ENVIRONMENT)) == 0
+    acceptance(INVENTORY, NAME)
+
+
+def test_two_and_one_again(frontend: str) -> None:
+    grown = PLAN.search(terraform("apply", 2))
+    assert grown
+    assert grown.groups() == (str(PER_MACHINE), "0", "0")
+    run([PLAYBOOK, "-i", INVENTORY, "site.yml"], ENVIRONMENT)
+    wait_for(frontend, AUTHORITY, {"backend-1", "backend-2"}, 120)
+
+    shrunk = PLAN.search(terraform("apply", 1))
+    assert shrunk
+    assert shrunk.groups() == ("0", "0", str(PER_MACHINE))
+    run([PLAYBOOK, "-i", INVENTORY, "playbooks/remove.yml", "-e", "machine=backend-2"], ENVIRONMENT)
+    wait_for(frontend, AUTHORITY, {"backend-1"}, 60)
+    lab = load([INVENTORY])
+    nodes = [node["Node"] for node in lab.consul().catalog.nodes()[1]]
+    assert "backend-2" not in nodes
+    assert "backend-2" not in lab.vault().list("auth/approle/role")["data"]["keys"]
