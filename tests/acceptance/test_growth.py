@@ -11,13 +11,13 @@ NAME = "backend-3"
 
 def traces(running: Running) -> dict[str, object]:
     """What Consul, Vault and PostgreSQL, the controller and this computer still know of the machine."""
-    consul, vault = running.lab.consul(), running.lab.vault()
+    vault = running.lab.vault()
     found: dict[str, object] = {
-        "node": [node["Node"] for node in consul.catalog.nodes()[1] if node["Node"] == NAME],
-        "member": [member["Name"] for member in consul.agent.members() if member["Name"] == NAME],
-        "consul tokens": [token["Description"] for token in consul.acl.list() if NAME in token.get("Description", "")]
-        if hasattr(consul.acl, "list")
-        else [],
+        "node": [node["Node"] for node in consul(running, "catalog/nodes") if node["Node"] == NAME],
+        "member": [member["Name"] for member in consul(running, "agent/members") if member["Name"] == NAME],
+        "consul tokens": [
+            token["Description"] for token in consul(running, "acl/tokens") if token["Description"].endswith(f"/{NAME}")
+        ],
     }
     for kind, path in {
         "approle": "auth/approle/role",
@@ -38,6 +38,16 @@ def traces(running: Running) -> dict[str, object]:
     found["secrets"] = [name for name in running.lab.secrets() if name.endswith(f"/{NAME}")]
     found["files"] = [str(path) for path in running.lab.directory.rglob(f"*{NAME}*")]
     return {kind: value for kind, value in found.items() if value}
+
+
+def consul(running: Running, path: str) -> list[dict[str, str]]:
+    """A list of Consul's API, with the management token."""
+    address = running.lab.group("control")[0].address
+    token = {"X-Consul-Token": running.lab.secrets()["consul_management"]}
+    answer = running.lab.get(f"https://{address}:8501/v1/{path}", headers=token)
+    answer.raise_for_status()
+    listed: list[dict[str, str]] = answer.json()
+    return listed
 
 
 def token_text(vault: object, accessor: str) -> str:
