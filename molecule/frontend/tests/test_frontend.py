@@ -53,7 +53,8 @@ def test_the_api_is_spread_over_the_backends(running: Running) -> None:
 
 def test_the_page_tells_that_the_database_is_away(running: Running) -> None:
     assert 'data-problem="database"' in page(running).text.partition(">")[2][:60]
-    answer = running.api("notes")
+    # Each backend waits 5 s for its database.
+    answer = running.api("notes", timeout=20)
     assert answer.status_code == 503
     assert answer.json()["error"]["message"] == "the database is not available"
 
