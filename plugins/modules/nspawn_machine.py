@@ -89,6 +89,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Callable
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -261,8 +262,8 @@ class Machine:
             self.write("etc/resolv.conf", servers)
             self.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", self.module.params["hostname"], "-f", key)
 
-    def start(self) -> None:
-        """Boot the machine."""
+    def start(self) -> Callable[[], bool]:
+        """Boot the machine; returns what tells whether that has ended, which a reboot does not."""
         command = [
             *("systemd-nspawn", "--quiet", "--boot", "--keep-unit", "--register=no", f"--machine={self.name}"),
             *(f"--directory={self.root}", f"--network-bridge={self.module.params['bridge']}"),
@@ -277,11 +278,11 @@ class Machine:
                 *(f"--property=RestartForceExitStatus={REBOOT}", f"--property=SuccessExitStatus={REBOOT}"),
                 *command,
             )
-            return
+            return lambda: self.module.run_command(["systemctl", "is-active", "--quiet", self.unit])[0] != 0
         places = hierarchies()
         script = LOOP.format(name=self.unit, reboot=REBOOT, hierarchies=" ".join(places))
         with open(self.log, "ab") as log:
-            subprocess.Popen(  # pylint: disable=consider-using-with  # it outlives this module
+            process = subprocess.Popen(  # pylint: disable=consider-using-with  # it outlives this module
                 ["/bin/sh", "-c", script, self.unit, *command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -289,6 +290,7 @@ class Machine:
                 cwd="/",
                 start_new_session=True,
             )
+        return lambda: process.poll() is not None
 
     def stop(self, grace: float) -> None:
         """Power the machine off; by force after ``grace`` seconds."""
@@ -333,11 +335,20 @@ def started(machine: Machine) -> bool:
         machine.stop(module.params["timeout"])
         machine.mount()
         running = False
+    ended = None
     if not running:
         machine.prepare(files)
-        machine.start()
+        ended = machine.start()
     address = str(ipaddress.ip_interface(module.params["address"]).ip)
-    machine.wait(lambda: answers_ssh(address), f"sshd at {address} did not answer")
+
+    def up() -> bool:
+        if answers_ssh(address):
+            return True
+        if ended and ended():
+            machine.fail("it ended while it started")
+        return False
+
+    machine.wait(up, f"sshd at {address} did not answer")
     return changed
 
 
