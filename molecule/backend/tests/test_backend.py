@@ -23,6 +23,12 @@ def ask(running: Running, path: str, method: str = "GET", **options: Any) -> req
     return requests.request(method, url, verify=str(running.lab.authority), timeout=10, **options)
 
 
+def answer(running: Running, path: str) -> tuple[int, Any]:
+    """Status and JSON of an answer, whatever they are."""
+    response = ask(running, path)
+    return response.status_code, response.json()
+
+
 def found(running: Running) -> bool:
     """Whether DNS names the instance."""
     return running.lab.machine(HOST).address in running.attempt("control-1", f"getent ahostsv4 {NAME}").stdout
@@ -55,10 +61,10 @@ def write_password(running: Running) -> str:
 def before_secrets(running: Running) -> dict[str, Any]:
     """How the instance is after the reboot, with no command given and no secrets there."""
     running.sh(HOST, "rm -f /run/secrets/*")
-    health = wait_until(lambda: ask(running, "health"), 60, "it answers after the reboot")
+    status, health = wait_until(lambda: answer(running, "health"), 60, "it answers after the reboot")
     wait_until(lambda: running.sql("SELECT 1", "postgres") == "1", 60, "the database is up after the reboot")
     wait_until(lambda: not found(running), 15, "DNS does not name it")
-    return {"status": health.status_code, "health": health.json(), "notes": ask(running, "api/notes").status_code}
+    return {"status": status, "health": health, "notes": answer(running, "api/notes")[0]}
 
 
 @pytest.fixture(scope="module")
