@@ -57,14 +57,22 @@ unit: venv ## Run the tests that need no machine
 acceptance: ## Bring up a lab named test, try everything that it promises, and remove it
 	@$(BIN)/python -m tools.parts acceptance
 
+.PHONY: molecule
+molecule: prepare ## Install each role alone, on machines of its own, and test it
+	@$(BIN)/python -m tools.parts molecule
+
+.PHONY: mutants
+mutants: prepare ## Break each role once, and see its scenario turn red
+	@$(BIN)/python -m tools.mutants
+
 .PHONY: test
-test: prepare ## Run the tests: lint, unit, acceptance
+test: prepare ## Run the tests: lint, unit, the roles alone on Debian 12, acceptance
 	@$(BIN)/python -m tools.prepare packages --tests
-	@$(BIN)/python -m tools.parts lint unit acceptance
+	@$(BIN)/python -m tools.parts lint unit molecule acceptance
 
 .PHONY: test-all
-test-all: prepare ## Run all tests: those of `make test`, the Molecule scenarios, and the failure tests
-	@$(BIN)/python -m tools.prepare packages --tests
-	@$(BIN)/python -m tools.parts lint unit molecule acceptance failure
+test-all: prepare ## Run all tests: those of `make test`, the roles alone on Debian 13, and the failure tests
+	@$(BIN)/python -m tools.prepare packages base --tests --release trixie
+	@$(BIN)/python -m tools.parts lint unit molecule molecule-trixie acceptance failure
 
 -include vm.mk

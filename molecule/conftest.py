@@ -68,7 +68,7 @@ def exposure(running: Running) -> Callable[[str, str], float]:
 
     def read(name: str, unit: str) -> float:
         last = running.sh(name, f"systemd-analyze security --no-pager {unit} | tail -n 1")
-        found = re.search(r"(\d+\.\d+)", last)
+        found = re.search(r": (\d+\.\d+)", last)
         assert found, last
         return float(found[1])
 

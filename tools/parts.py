@@ -52,7 +52,8 @@ PARTS: dict[str, list[Step]] = {
         pytest("the lab's tools and modules", "tests/unit"),
         pytest("the backend", "--config-file=app/backend/pyproject.toml", "app/backend/tests"),
     ],
-    "molecule": [Step("the roles alone", [PYTHON, "-m", "tools.scenarios"])],
+    "molecule": [Step("the roles alone, Debian 12", [PYTHON, "-m", "tools.scenarios", "--release", "bookworm"])],
+    "molecule-trixie": [Step("the roles alone, Debian 13", [PYTHON, "-m", "tools.scenarios", "--release", "trixie"])],
     "acceptance": [
         playbook("remove an old test lab", "playbooks/down.yml"),
         # The tests bring the lab up themselves, since they watch it meanwhile.

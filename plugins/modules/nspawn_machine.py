@@ -18,7 +18,8 @@ options:
     type: str
     required: true
   state:
-    description: C(started) boots it and waits for sshd, C(stopped) keeps its files, C(absent) removes them.
+    description: C(started) boots it and waits for sshd, C(stopped) keeps its files, C(absent) removes
+      them and waits for no service to end.
     type: str
     choices: [started, stopped, absent]
     default: started
@@ -291,12 +292,12 @@ class Machine:
             )
         return lambda: process.poll() is not None
 
-    def stop(self) -> None:
-        """Power the machine off; by force at the deadline."""
+    def stop(self, grace: float) -> None:
+        """Power the machine off; by force after ``grace`` seconds."""
         pid = nspawn_pid(self.name)
         if pid is not None:
             os.kill(pid, signal.SIGTERM)
-            deadline = time.monotonic() + self.module.params["timeout"]
+            deadline = time.monotonic() + grace
             while nspawn_pid(self.name) == pid and time.monotonic() < deadline:
                 time.sleep(0.1)
             if nspawn_pid(self.name) == pid:
@@ -331,7 +332,7 @@ def started(machine: Machine) -> bool:
     if module.check_mode:
         return changed
     if running and files:
-        machine.stop()
+        machine.stop(module.params["timeout"])
         machine.mount()
         running = False
     ended = None
@@ -381,7 +382,8 @@ def main() -> None:
     exists = os.path.isdir(machine.directory)
     changed = running or os.path.ismount(machine.root) or (state == "absent" and exists)
     if changed and not module.check_mode:
-        machine.stop()
+        # What is removed need not end in order.
+        machine.stop(0 if state == "absent" else module.params["timeout"])
         if state == "absent":
             machine.remove()
     module.exit_json(changed=changed)

@@ -75,13 +75,13 @@ def test_an_operators_seal_holds_until_the_next_start(running: Running) -> None:
     wait_until(lambda: active(running) not in ("", name), 30, "another node is active")
     assert sealed(running, name)
     running.sh(name, "systemctl restart vault")
-    wait_until(lambda: not sealed(running, name), 60, "it has unsealed itself at its start")
+    wait_until(lambda: serving(running), 60, "it has unsealed itself at its start")
 
 
 def test_without_a_token_nothing_is_told(running: Running) -> None:
-    address = running.lab.machine("control-1").address
-    assert running.lab.get(f"https://{address}:8200/v1/secret/data/molecule").status_code == 403
-    assert running.lab.get(f"https://{address}:8200/v1/sys/mounts").status_code == 403
+    address = running.lab.machine(active(running)).address
+    for path in ("secret/data/molecule", "sys/mounts"):
+        assert running.lab.get(f"https://{address}:8200/v1/{path}").status_code == 403, path
 
 
 def test_the_root_token_is_gone_and_the_keys_are_the_controllers_alone(running: Running) -> None:
@@ -90,13 +90,13 @@ def test_the_root_token_is_gone_and_the_keys_are_the_controllers_alone(running: 
     assert not json.loads(keys.read_text(encoding="utf-8")).get("root_token")
 
 
-def test_no_share_is_on_a_machine_in_the_clear(running: Running) -> None:
+def test_no_share_is_on_a_machines_disk_in_the_clear(running: Running) -> None:
     text = (running.lab.directory / "vault" / "init.json").read_text(encoding="utf-8")
     values: list[Any] = [value for item in json.loads(text).values() if isinstance(item, list) for value in item]
     assert len(values) >= 3
     for name in NODES:
         patterns = "\n".join(str(value) for value in values)
-        done = running.attempt(name, "grep -rlsF -f /dev/stdin /etc /var/lib/vault /var/log /run/credentials", patterns)
+        done = running.attempt(name, "grep -rlsF -f /dev/stdin /etc /opt /root /usr/local /var", patterns)
         assert not done.stdout, name
 
 

@@ -1,0 +1,182 @@
+"""An instance starts without its secrets, serves once they are there, and is found by its name only while it serves."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import requests
+
+from tests.running import Running, wait_until
+
+pytestmark = [pytest.mark.journal("backend@backend", "postgresql*@database"), pytest.mark.timeout(120)]
+HOST = "backend-1"
+NAME = "backend.service.consul"
+
+
+def ask(running: Running, path: str, method: str = "GET", **options: Any) -> requests.Response:
+    """The instance's API."""
+    url = f"https://{running.lab.machine(HOST).address}:8443/{path}"
+    return requests.request(method, url, verify=str(running.lab.authority), timeout=10, **options)
+
+
+def answer(running: Running, path: str) -> tuple[int, Any]:
+    """Status and JSON of an answer, whatever they are."""
+    response = ask(running, path)
+    return response.status_code, response.json()
+
+
+def found(running: Running) -> bool:
+    """Whether DNS names the instance."""
+    return running.lab.machine(HOST).address in running.attempt("control-1", f"getent ahostsv4 {NAME}").stdout
+
+
+def write_secret(running: Running, name: str, text: str) -> None:
+    """Put a file in place in one step, as Vault Agent does."""
+    command = "umask 027; f=/run/secrets/.new; cat > $f && chgrp backend $f && mv $f"
+    running.sh(HOST, f"{command} /run/secrets/{name}", text)
+
+
+def write_password(running: Running) -> str:
+    """Change the password of the database's user, and tell the instance."""
+    word = secrets.token_urlsafe(16)
+    running.sql(f"ALTER ROLE lab_app PASSWORD '{word}'", "postgres")
+    options = {
+        "host": "postgresql.service.consul",
+        "dbname": "lab",
+        "user": "lab_app",
+        "password": word,
+        "sslmode": "verify-full",
+        "sslrootcert": "/etc/backend/tls/ca.pem",
+    }
+    lines = "".join(f"{name}={value}\n" for name, value in options.items())
+    write_secret(running, "pg_service.conf", f"[lab]\n{lines}")
+    return word
+
+
+@pytest.fixture(scope="module")
+def before_secrets(running: Running) -> dict[str, Any]:
+    """How the instance is after the reboot, with no command given and no secrets there."""
+    running.sh(HOST, "rm -f /run/secrets/*")
+    status, health = wait_until(lambda: answer(running, "health"), 60, "it answers after the reboot")
+    wait_until(lambda: running.sql("SELECT 1", "postgres") == "1", 60, "the database is up after the reboot")
+    wait_until(lambda: not found(running), 15, "DNS does not name it")
+    return {"status": status, "health": health, "notes": answer(running, "api/notes")[0]}
+
+
+@pytest.fixture(scope="module")
+def serving(running: Running, before_secrets: dict[str, Any]) -> str:
+    """The instance has its secrets; the password."""
+    assert before_secrets
+    write_secret(running, "app.json", json.dumps({"greeting": "Hello from a test"}))
+    word = write_password(running)
+    wait_until(lambda: ask(running, "health").json()["database"] == "up", 30, "it has its database")
+    return word
+
+
+def test_it_waits_for_its_secrets(before_secrets: dict[str, Any]) -> None:
+    assert before_secrets["status"] == 503
+    assert before_secrets["health"]["status"] == "waiting for secrets"
+    assert before_secrets["health"]["missing_secrets"] == ["pg_service.conf", "app.json"]
+    assert before_secrets["notes"] == 503
+
+
+@pytest.mark.usefixtures("serving")
+def test_with_them_it_is_healthy_and_has_its_name(running: Running) -> None:
+    health = ask(running, "health")
+    assert (health.status_code, health.json()["status"]) == (200, "ok")
+    wait_until(lambda: found(running), 10, "DNS names it")
+    instances = wait_until(lambda: ask(running, "api/instances").json()["instances"], 10, "it finds itself")
+    assert [(item["name"], item["state"]) for item in instances] == [(HOST, "passing")]
+    assert ask(running, "api/status").json()["greeting"] == "Hello from a test"
+
+
+@pytest.mark.usefixtures("serving")
+def test_its_certificate_is_its_own_and_plain_http_is_not_served(running: Running) -> None:
+    address = running.lab.machine(HOST).address
+    with pytest.raises(requests.exceptions.SSLError):
+        requests.get(f"https://{address}:8443/health", timeout=5)
+    with pytest.raises(requests.exceptions.RequestException):
+        requests.get(f"http://{address}:8443/health", timeout=5)
+
+
+@pytest.mark.usefixtures("serving")
+def test_a_note_is_a_row(running: Running) -> None:
+    created = ask(running, "api/notes", "POST", json={"text": "a row"})
+    assert created.status_code == 201, created.text
+    number = created.json()["note"]["id"]
+    assert running.sql(f"SELECT text FROM notes WHERE id = {number}") == "a row"
+    assert number in [note["id"] for note in ask(running, "api/notes").json()["notes"]]
+    assert ask(running, f"api/notes/{number}", "DELETE").status_code == 204
+    assert running.sql(f"SELECT count(*) FROM notes WHERE id = {number}") == "0"
+
+
+def test_a_changed_password_needs_no_restart(running: Running, serving: str) -> None:
+    pid = running.sh(HOST, "systemctl show -P MainPID backend")
+    assert write_password(running) != serving
+    running.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'lab_app'", "postgres")
+    wait_until(lambda: ask(running, "api/notes").status_code == 200, 15, "it has logged in with the new one")
+    assert running.sh(HOST, "systemctl show -P MainPID backend") == pid
+
+
+@pytest.mark.usefixtures("serving")
+def test_a_stopped_database_leaves_the_instance_healthy(running: Running) -> None:
+    running.sh("database-1", "systemctl stop postgresql")
+    try:
+        wait_until(lambda: ask(running, "api/notes").status_code == 503, 15, "notes cannot be read")
+        assert ask(running, "health").status_code == 200
+    finally:
+        running.sh("database-1", "systemctl start postgresql")
+    wait_until(lambda: ask(running, "api/notes").status_code == 200, 30, "notes can be read again")
+
+
+@pytest.mark.usefixtures("serving")
+def test_a_killed_instance_returns(running: Running, kill: Callable[[str, str], None]) -> None:
+    kill(HOST, "backend")
+    wait_until(lambda: ask(running, "health").status_code == 200, 15, "it serves again")
+
+
+@pytest.mark.usefixtures("serving")
+def test_it_leaves_dns_before_it_stops(running: Running) -> None:
+    wait_until(lambda: found(running), 10, "DNS names it")
+    running.sh(HOST, "systemctl stop --no-block backend")
+    try:
+        wait_until(
+            lambda: ask(running, "health").json()["status"] == "draining", 3, "it says that it is about to stop", 0.05
+        )
+        wait_until(lambda: not found(running), 5, "DNS no longer names it")
+    finally:
+        running.sh(HOST, "systemctl start backend")
+    wait_until(lambda: found(running), 15, "DNS names it again")
+
+
+@pytest.mark.usefixtures("serving")
+def test_the_process_holds_no_secret(running: Running, host: Callable[[str], Any]) -> None:
+    unit = running.sh(HOST, "systemctl show -P User backend").strip()
+    assert unit == "backend"
+    word = write_password(running)
+    token = running.lab.secrets()[f"consul_token/backend-read/{HOST}"]
+    shown = running.sh(
+        HOST, "systemctl show backend; cat /proc/$(systemctl show -P MainPID backend)/environ | tr '\\0' ' '"
+    )
+    assert word not in shown
+    assert token not in shown
+    for path in ("tls/backend.key", "consul_token"):
+        assert host(HOST).file(f"/etc/backend/{path}").mode & 0o007 == 0, path
+
+
+def test_only_its_port_is_open(running: Running, listening: Callable[[str], set[str]]) -> None:
+    assert {place.rpartition(":")[2] for place in listening(HOST)} == {"22", "8301", "8443"}
+    assert running.sh(HOST, "systemctl is-enabled backend").strip() == "enabled"
+
+
+def test_the_unit_is_hardened(exposure: Callable[[str, str], float]) -> None:
+    assert exposure(HOST, "backend.service") < 2
+
+
+def test_wrong_options_are_refused_with_a_sentence(refuses: Callable[..., str]) -> None:
+    assert "backend_threads must be at least 8 more than backend_pool_size" in refuses(backend_pool_size=48)
+    assert "value of backend_log_level must be one of" in refuses(backend_log_level="LOUD")

@@ -1,0 +1,37 @@
+"""The deliberate breaks of the roles still fit the files that they break, and the tests that must find them exist."""
+
+from __future__ import annotations
+
+import pytest
+
+from tools import role_readme
+from tools.mutants import MUTANTS, ROOT, Mutant, judge
+
+ONE = MUTANTS[0]
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.role)
+def test_it_changes_one_place_and_its_test_exists(mutant: Mutant) -> None:
+    assert (ROOT / mutant.file).read_text(encoding="utf-8").count(mutant.old) == 1
+    assert mutant.old != mutant.new
+    tests = (ROOT / "molecule" / mutant.role / "tests" / f"test_{mutant.role}.py").read_text(encoding="utf-8")
+    assert f"def {mutant.test}(" in tests
+
+
+def test_every_role_has_a_scenario_and_a_break() -> None:
+    roles = sorted(role.name for role in role_readme.roles())
+    assert sorted(mutant.role for mutant in MUTANTS) == roles
+    assert sorted(path.parent.name for path in (ROOT / "molecule").glob("*/molecule.yml")) == roles
+
+
+@pytest.mark.parametrize(
+    ("codes", "log", "problem"),
+    [
+        ({"converge": 0, "verify": 1}, f"FAILED a/test_a.py::{ONE.test}[x] - assert 0", ""),
+        ({"converge": 0, "verify": 1}, "FAILED a/test_a.py::test_other - x", "failed in test_other instead"),
+        ({"converge": 0, "verify": 0}, "1 passed", "all tests passed"),
+        ({"converge": 2}, "", "the step converge failed, before the tests"),
+    ],
+)
+def test_only_red_in_the_intended_place_counts(codes: dict[str, int], log: str, problem: str) -> None:
+    assert judge(ONE, codes, log) == problem
