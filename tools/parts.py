@@ -32,7 +32,7 @@ class Step(NamedTuple):
 
 def pytest(name: str, *arguments: str, environment: dict[str, str] | None = None) -> Step:
     """A step that runs pytest."""
-    return Step(name, [PYTHON, "-m", "pytest", "-q", *arguments], environment or {})
+    return Step(name, [PYTHON, "-m", "pytest", "-q", "--durations=10", *arguments], environment or {})
 
 
 def playbook(name: str, *arguments: str, always: bool = False) -> Step:
