@@ -54,7 +54,8 @@ unit: venv ## Run the tests that need no machine
 	@$(BIN)/python -m tools.parts unit
 
 .PHONY: acceptance
-acceptance: ## Bring up a lab named test, try everything that it promises, and remove it
+acceptance: prepare ## Bring up a lab named test, try what it promises, let its parts fail, and remove it
+	@$(BIN)/python -m tools.prepare packages --tests
 	@$(BIN)/python -m tools.parts acceptance
 
 .PHONY: molecule
@@ -71,8 +72,8 @@ test: prepare ## Run the tests: lint, unit, the roles alone on Debian 12, accept
 	@$(BIN)/python -m tools.parts lint unit molecule acceptance
 
 .PHONY: test-all
-test-all: prepare ## Run all tests: those of `make test`, the roles alone on Debian 13, and the failure tests
+test-all: prepare ## Run all tests: those of `make test`, and the roles alone on Debian 13
 	@$(BIN)/python -m tools.prepare packages base --tests --release trixie
-	@$(BIN)/python -m tools.parts lint unit molecule molecule-trixie acceptance failure
+	@$(BIN)/python -m tools.parts lint unit molecule molecule-trixie acceptance
 
 -include vm.mk

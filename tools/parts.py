@@ -32,7 +32,7 @@ class Step(NamedTuple):
 
 def pytest(name: str, *arguments: str, environment: dict[str, str] | None = None) -> Step:
     """A step that runs pytest."""
-    return Step(name, [PYTHON, "-m", "pytest", "-q", *arguments], environment or {})
+    return Step(name, [PYTHON, "-m", "pytest", "-q", "--durations=10", *arguments], environment or {})
 
 
 def playbook(name: str, *arguments: str, always: bool = False) -> Step:
@@ -57,12 +57,7 @@ PARTS: dict[str, list[Step]] = {
     "acceptance": [
         playbook("remove an old test lab", "playbooks/down.yml"),
         # The tests bring the lab up themselves, since they watch it meanwhile.
-        pytest("acceptance", "tests/acceptance", "tests/browser", environment=TEST_LAB),
-        playbook("remove the test lab", "playbooks/down.yml", always=True),
-    ],
-    "failure": [
-        playbook("remove an old test lab", "playbooks/down.yml"),
-        pytest("failures", "tests/failure", environment=TEST_LAB),
+        pytest("the whole lab", "tests/acceptance", "tests/browser", "tests/failure", environment=TEST_LAB),
         playbook("remove the test lab", "playbooks/down.yml", always=True),
     ],
 }

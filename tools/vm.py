@@ -46,7 +46,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         command = commands.add_parser(kind, help=f"make {text} from Debian packages")
         command.add_argument("--release", default="bookworm", help="Debian release")
     command = commands.add_parser("prepare", help="install and start what virtual machines need")
-    command.add_argument("ways", nargs="*", choices=["vagrant", "terraform"], help="for which way (default: both)")
+    command.add_argument(
+        "ways", nargs="*", default="both", choices=["vagrant", "terraform", "both"], help="for which way (default: both)"
+    )
     command.add_argument("--name", default="", help="the lab's name")
     command = commands.add_parser("check", help="say what is missing before anything is made")
     command.add_argument("way", choices=["vagrant", "terraform"])
@@ -67,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
     if options.command in ("box", "image"):
         say(options.command, str(vm_images.prepare(options.command, options.release, LAB)))
     elif options.command == "prepare":
-        prepare(options.ways or ["vagrant", "terraform"], options.name)
+        prepare(["vagrant", "terraform"] if "both" in options.ways else options.ways, options.name)
     elif options.command == "check":
         problems = check(options, vm_libvirt.answers(), vm_libvirt.memory_available_mib())
         if problems:

@@ -9,7 +9,7 @@ from tests.running import Running
 # A file of each role, on one machine, and what must be as before after the run.
 FILES = {
     "control-1": "/etc/consul.d/consul.json",
-    "control-2": "/etc/vault.d/vault.hcl",
+    "control-2": "/etc/vault.d/vault.json",
     "database-1": "/etc/consul.d/postgresql.json",
     "backend-1": "/etc/systemd/system/backend.service",
     "frontend-1": "/etc/nginx/nginx.conf",
