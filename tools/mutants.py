@@ -142,8 +142,10 @@ def run(mutant: Mutant) -> bool:
         copy_project(place, mutant)
 
         def molecule(step: str) -> int:
+            # Molecule looks for what the scenarios share at the top of a git repository, which the copy is not.
+            shared = place / ".config" / "molecule" / "config.yml"
             return subprocess.run(
-                [MOLECULE, step, "-s", mutant.role],
+                [MOLECULE, "--base-config", shared, step, "--scenario-name", mutant.role],
                 cwd=place,
                 env=environment,
                 stdin=subprocess.DEVNULL,
