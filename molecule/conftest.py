@@ -30,7 +30,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(scope="session")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """The scenario's machines."""
-    inventory = [str(ROOT / "molecule" / "shared" / "inventory"), str(SCENARIO / "inventory" / "hosts.yml")]
+    inventory = [str(SCENARIO / "inventory" / "hosts.yml"), str(ROOT / "molecule" / "shared" / "inventory")]
     lab = load(inventory)
     config = ssh_config(lab, tmp_path_factory.mktemp("lab"))
     yield Running(lab, inventory, [], config)
