@@ -47,7 +47,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         command.add_argument("--release", default="bookworm", help="Debian release")
     command = commands.add_parser("prepare", help="install and start what virtual machines need")
     command.add_argument(
-        "ways", nargs="*", default="both", choices=["vagrant", "terraform", "both"], help="for which way (default: both)"
+        "ways",
+        nargs="*",
+        default="both",
+        choices=["vagrant", "terraform", "both"],
+        help="for which way (default: both)",
     )
     command.add_argument("--name", default="", help="the lab's name")
     command = commands.add_parser("check", help="say what is missing before anything is made")
