@@ -32,8 +32,12 @@ terraform-up: prepare ## Bring the lab up on machines by Terraform or OpenTofu (
 
 .PHONY: vm-down
 vm-down: venv ## Remove all virtual machines of the lab, and the libvirt that was started for them
+	@# What an apply that was cut off has made, its state does not know: that goes first then.
+	@if [ -e terraform/terraform.tfstate ]; then \
+		destroy() { $(VM) terraform destroy -auto-approve -input=false $(TERRAFORM_VARS); }; \
+		destroy || { $(VM) clean --name=$(TERRAFORM_LAB); destroy; }; \
+	fi
 	@if [ -e .vagrant/machines ] && command -v vagrant >/dev/null; then LAB_PROFILE=$(PROFILE) vagrant destroy -f; fi
-	@if [ -e terraform/terraform.tfstate ]; then $(VM) terraform destroy -auto-approve -input=false $(TERRAFORM_VARS); fi
 	@$(VM) clean --name=$(VAGRANT_LAB)
 	@$(VM) clean --name=$(TERRAFORM_LAB)
 	@$(VM) stop

@@ -25,7 +25,8 @@ locals {
       }
     }
   ]...)
-  memory_mib = sum([for machine in local.machines : machine.memory])
+  # QEMU keeps up to 1 GiB of translated code for each machine that it emulates.
+  memory_mib = sum([for machine in local.machines : machine.memory + (local.domain_type == "kvm" ? 0 : 1024)])
 
   key_file = coalesce(var.ssh_public_key, "${local.directory}/ssh/id_ed25519.pub")
   image    = var.image != "" ? var.image : try(jsondecode(file("${local.root}/.lab/images.json")).image, "")
@@ -39,7 +40,7 @@ data "libvirt_node_info" "host" {
   lifecycle {
     postcondition {
       condition     = self.memory_total_kb / 1024 >= local.memory_mib + 512
-      error_message = "The machines need ${local.memory_mib} MiB of memory together, and libvirt's computer has ${floor(self.memory_total_kb / 1024)} MiB in all: lower memory_mib or the counts, or take the small profile (-var-file=small.tfvars)."
+      error_message = "The machines need ${local.memory_mib} MiB of memory together%{if local.domain_type != "kvm"} (1 GiB each for QEMU's translated code)%{endif}, and libvirt's computer has ${floor(self.memory_total_kb / 1024)} MiB in all: lower memory_mib or the counts, or take the small profile (-var-file=small.tfvars)."
     }
   }
 }

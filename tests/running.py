@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 import subprocess
 import sys
 import threading
@@ -103,6 +104,8 @@ class Running:
         self, name: str, command: str, stdin: str | None = None, timeout: float = 60
     ) -> subprocess.CompletedProcess[str]:
         """Run a command on a machine, as root, whatever its exit code. ``stdin`` is on no command line."""
+        if any(machine.name == name and machine.user != "root" for machine in self.lab.machines):
+            command = f"sudo -n -- sh -c {shlex.quote(command)}"
         return subprocess.run(
             ["ssh", "-F", str(self.ssh_config), name, command],
             input=stdin if stdin is not None else "",

@@ -473,11 +473,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="make status", description="What the lab looks like; exit 1 if unhealthy.")
     parser.add_argument("-i", "--inventory", action="append", default=[], help="inventory, default as ansible.cfg says")
     parser.add_argument("--json", action="store_true", help="for programs")
-    parser.add_argument("--timeout", type=float, default=3.0, help="seconds for each question (default 3)")
+    parser.add_argument("--timeout", type=float, help="seconds for each question (default 3, virtual machines 15)")
     options = parser.parse_args(arguments)
     try:
         lab = load(options.inventory)
-        lines = collect(lab, options.timeout)
+        # Under emulation a login alone takes seconds.
+        lines = collect(lab, options.timeout or (3.0 if lab.kind == "containers" else 15.0))
     except LabError as error:
         print(json.dumps({"healthy": False, "error": str(error)}) if options.json else error, file=sys.stderr)
         return 2

@@ -1,5 +1,6 @@
 """libvirt on this computer: started where nothing else does, asked over virsh, and left as it was found."""
 
+import grp
 import os
 import shutil
 import subprocess
@@ -14,6 +15,10 @@ SOCKETS = {"virtlogd": Path("/run/libvirt/virtlogd-sock"), "libvirtd": Path("/ru
 """The daemons in the order in which they start, and where each listens."""
 PIDS = Path("/run/hashistack-lab")
 """Where the pid files of daemons are that were started here."""
+KVM = Path("/dev/kvm")
+KVM_GROUP = "kvm"
+"""Whose /dev/kvm must be. libvirt asks QEMU for its abilities past all permissions, then sees that QEMU's user may not
+open the file, takes its knowledge as outdated, and asks anew: at each call, for 4 to 8 s."""
 START_SECONDS = 30
 POOLS = Path("/var/lib/libvirt/hashistack-lab")
 """Folder of the labs' disks; its subfolders are the labs."""
@@ -46,6 +51,9 @@ def start() -> None:
         run("libvirt", as_root(["systemctl", "start", "libvirtd.service"]))
     else:
         run("libvirt", as_root(["mkdir", "-p", str(PIDS), "/run/libvirt"]))
+        if KVM.exists() and KVM.stat().st_gid != grp.getgrnam(KVM_GROUP).gr_gid:
+            say("libvirt", f"giving {KVM} to the group {KVM_GROUP}, as udev does where it runs")
+            run("libvirt", as_root(["chgrp", KVM_GROUP, str(KVM)]))
         for name, socket in SOCKETS.items():
             if _runs(name):
                 continue
@@ -88,6 +96,7 @@ def stop() -> None:
         say("libvirt", f"stopping {name}")
         run("libvirt", as_root(["pkill", "--pidfile", str(PIDS / f"{name}.pid"), "--exact", name]))
         run("libvirt", as_root(["rm", "-f", str(PIDS / f"{name}.pid")]))
+    run("libvirt", as_root(["rmdir", str(PIDS)]))
 
 
 def make_pool(name: str) -> None:

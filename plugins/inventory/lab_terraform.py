@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,8 @@ options:
     required: true
     choices: [lab_terraform]
   module:
-    description: Folder of the Terraform module, relative to the inventory's file.
-    type: path
+    description: Folder of the Terraform module, relative to the inventory's file (and so no C(path)).
+    type: str
     default: ../../terraform
   program:
     description: Program to ask; by default terraform and tofu, then the tofu that C(make vm-prepare) has built.
@@ -63,9 +64,14 @@ def programs(named: str | None, project: Path) -> list[str]:
     return [*found, *([built] if built else [])]
 
 
-def execute(command: Sequence[str]) -> tuple[int, str, str]:
-    """Run a command without a terminal, colours and version checks over the network."""
+def execute(command: Sequence[str], settings: Path | None = None) -> tuple[int, str, str]:
+    """Run a command without a terminal, colours and version checks over the network.
+
+    ``settings`` name the provider that ``make vm-prepare`` has built; without it no output is read where there is one.
+    """
     environment = {**os.environ, "TF_IN_AUTOMATION": "1", "CHECKPOINT_DISABLE": "1"}
+    if settings and settings.exists():
+        environment["TF_CLI_CONFIG_FILE"] = str(settings)
     try:
         done = subprocess.run(
             command,
@@ -138,7 +144,8 @@ class InventoryModule(BaseInventoryPlugin):  # type: ignore[misc]  # ansible has
         self._read_config_data(path)
         module = (Path(path).parent / self.get_option("module")).resolve()
         try:
-            lab = read(module, programs(self.get_option("program"), module.parent))
+            run = partial(execute, settings=module.parent / ".lab/terraform.rc")
+            lab = read(module, programs(self.get_option("program"), module.parent), run)
             check_name(lab, os.environ.get("LAB_NAME", ""))
         except OutputError as error:
             raise AnsibleParserError(str(error)) from error

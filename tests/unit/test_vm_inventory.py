@@ -80,10 +80,20 @@ def test_no_program_is_a_sentence() -> None:
         lab_terraform.read(Path("module"), [])
 
 
+def test_the_provider_that_was_built_here_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TF_CLI_CONFIG_FILE", "/her/own")
+    ask = ["sh", "-c", "echo $TF_CLI_CONFIG_FILE"]
+    settings = tmp_path / "terraform.rc"
+    assert lab_terraform.execute(ask, settings)[1] == "/her/own\n"
+    settings.touch()
+    assert lab_terraform.execute(ask, settings)[1] == f"{settings}\n"
+
+
 def test_ansible_sees_the_machines(tmp_path: Path) -> None:
     """With the real plugin loader, and a program that prints a recorded output."""
     program = tmp_path / "tofu"
-    program.write_text(f"#!/bin/sh\ncat <<'END'\n{json.dumps(OUTPUT)}\nEND\n")
+    wanted = f'[ "$1" = "-chdir={ROOT / "terraform"}" ] || {{ echo "asked for $1" >&2; exit 1; }}'
+    program.write_text(f"#!/bin/sh\n{wanted}\ncat <<'END'\n{json.dumps(OUTPUT)}\nEND\n")
     program.chmod(0o755)
     environment = {**os.environ, "LAB_TERRAFORM": str(program), "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
     environment.pop("LAB_NAME", None)

@@ -81,7 +81,8 @@ def wait_for(address: str, authority: Path, wanted: set[str], seconds: float) ->
 
 
 def acceptance(inventory: str, name: str) -> None:
-    """The acceptance tests that do not depend on containers, against this lab as it is."""
+    """The acceptance tests that do not depend on containers, against this lab; with the options that they want."""
+    run([str(BIN / "ansible-playbook"), "-i", inventory, "-e", "@tests/lab.yml", "site.yml"], {"LAB_NAME": name})
     ignore = [f"--ignore=tests/acceptance/{file}" for file in NOT_HERE]
     command = [sys.executable, "-m", "pytest", "-q", "--use-lab", f"--inventory={inventory}", *ignore]
     run([*command, "tests/acceptance"], {"LAB_NAME": name})

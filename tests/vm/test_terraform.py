@@ -44,8 +44,8 @@ def frontend() -> Iterator[str]:
 
 def test_one_backend(frontend: str) -> None:
     wait_for(frontend, AUTHORITY, {"backend-1"}, 60)
+    run([str(BIN / "python"), "-m", "tools.status", "-i", INVENTORY], ENVIRONMENT)
     assert changes(run([PLAYBOOK, "-i", INVENTORY, "site.yml"], ENVIRONMENT)) == 0
-    acceptance(INVENTORY, NAME)
 
 
 def test_two_and_one_again(frontend: str) -> None:
@@ -54,6 +54,7 @@ def test_two_and_one_again(frontend: str) -> None:
     assert grown.groups() == (str(PER_MACHINE), "0", "0")
     run([PLAYBOOK, "-i", INVENTORY, "site.yml"], ENVIRONMENT)
     wait_for(frontend, AUTHORITY, {"backend-1", "backend-2"}, 120)
+    acceptance(INVENTORY, NAME)
 
     shrunk = PLAN.search(terraform("apply", 1))
     assert shrunk
