@@ -1,12 +1,14 @@
 """Runs the parts of the project's tests, shows how long each took, and ends with ``N passed, N failed``.
 
-Each part runs to its end whatever became of the others, so that one run tells all that is wrong.
+Each part runs to its end whatever became of the others, so that one run tells all that is wrong; what failed is said
+once more at the end, by name.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import subprocess
 import sys
 import time
@@ -16,6 +18,9 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 PYTHON = ".venv/bin/python"
 TEST_LAB = {"LAB_NAME": "test"}
+# A line that says what failed: pytest's last lines and its assertion, Ansible's, Molecule's, that of a scenario.
+SAYS_WHAT_FAILED = re.compile(r"FAILED |ERROR |E  +\w|fatal: |\[ERROR\]: |CRITICAL |.* s  FAILED")
+SHOWN = 12
 
 
 class Step(NamedTuple):
@@ -63,16 +68,41 @@ PARTS: dict[str, list[Step]] = {
 }
 
 
-def run(part: str) -> list[tuple[str, float, bool]]:
-    """Run a part's steps; each one's name, seconds, and whether it passed."""
-    results: list[tuple[str, float, bool]] = []
+class Result(NamedTuple):
+    """A step that has ended, and the lines that say what failed in it."""
+
+    name: str
+    seconds: float
+    passed: bool
+    failures: list[str]
+
+
+def run(name: str, step: Step) -> Result:
+    """Run a step, showing what it prints."""
+    print(f"\n=== {name}", flush=True)
+    started = time.monotonic()
+    failures = []
+    with subprocess.Popen(
+        step.command,
+        cwd=ROOT,
+        env={**os.environ, **step.environment},
+        stdout=subprocess.PIPE,
+        text=True,
+        errors="replace",
+    ) as process:
+        for line in process.stdout or []:
+            print(line, end="", flush=True)
+            if SAYS_WHAT_FAILED.match(line):
+                failures.append(line.rstrip()[:300])
+    return Result(name, time.monotonic() - started, process.returncode == 0, failures[-SHOWN:])
+
+
+def run_part(part: str) -> list[Result]:
+    """Run a part's steps; after one that failed only those that always run."""
+    results: list[Result] = []
     for step in PARTS[part]:
-        if not step.always and not all(passed for _name, _seconds, passed in results):
-            continue
-        print(f"\n=== {part}: {step.name}", flush=True)
-        started = time.monotonic()
-        code = subprocess.run(step.command, cwd=ROOT, env={**os.environ, **step.environment}, check=False).returncode
-        results.append((f"{part}: {step.name}", time.monotonic() - started, code == 0))
+        if step.always or all(result.passed for result in results):
+            results.append(run(f"{part}: {step.name}", step))
     return results
 
 
@@ -80,14 +110,16 @@ def main() -> int:
     """Run the parts named on the command line."""
     parser = argparse.ArgumentParser(prog="parts", description=__doc__)
     parser.add_argument("part", nargs="+", choices=PARTS)
-    results = [result for part in parser.parse_args().part for result in run(part)]
-    width = max(len(name) for name, _seconds, _passed in results)
+    results = [result for part in parser.parse_args().part for result in run_part(part)]
+    failed = [result for result in results if not result.passed]
+    width = max(len(result.name) for result in results)
     print()
-    for name, seconds, passed in results:
-        print(f"{name:<{width}} {seconds:7.1f} s  {'passed' if passed else 'FAILED'}")
-    failed = sum(not passed for _name, _seconds, passed in results)
-    print(f"{'in all':<{width}} {sum(seconds for _name, seconds, _passed in results):7.1f} s\n")
-    print(f"{len(results) - failed} passed, {failed} failed")
+    for result in results:
+        print(f"{result.name:<{width}} {result.seconds:7.1f} s  {'passed' if result.passed else 'FAILED'}")
+    print(f"{'in all':<{width}} {sum(result.seconds for result in results):7.1f} s\n")
+    for result in failed:
+        print(f"{result.name} says:", *result.failures, sep="\n  ")
+    print(f"{len(results) - len(failed)} passed, {len(failed)} failed")
     return 1 if failed else 0
 
 

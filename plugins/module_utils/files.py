@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
+from typing import Any
 
 
 def write_private(path: str, content: bytes, mode: int = 0o600) -> None:
@@ -26,3 +28,8 @@ def write_private(path: str, content: bytes, mode: int = 0o600) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def write_private_json(path: str, value: dict[str, Any]) -> None:
+    """Write ``value`` as JSON by ``write_private``."""
+    write_private(path, (json.dumps(value, indent=2, sort_keys=True) + "\n").encode())

@@ -62,7 +62,7 @@ import uuid
 from collections.abc import Callable
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.files import write_private
+from ansible.module_utils.files import write_private_json
 
 GENERATORS: dict[str, Callable[[], str]] = {
     "uuid": lambda: str(uuid.uuid4()),
@@ -100,7 +100,7 @@ def main() -> None:
             kept = json.load(stream)
     result = update(kept, module.params["secrets"], module.params["absent"])
     if result != kept and not module.check_mode:
-        write_private(path, (json.dumps(result, indent=2, sort_keys=True) + "\n").encode())
+        write_private_json(path, result)
     module.exit_json(changed=result != kept, secrets=result)
 
 

@@ -84,7 +84,7 @@ import json
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.files import write_private
+from ansible.module_utils.files import write_private, write_private_json
 from ansible.module_utils.vault_client import (
     CONNECTION_ARGUMENTS,
     TOKEN_ARGUMENTS,
@@ -128,11 +128,6 @@ def generate_root(vault: Vault, keys: list[str]) -> str:
     raise VaultError(f"Vault wants {attempt['required']} unseal shares for a new root token; there are {len(keys)}.")
 
 
-def save(path: str, state: dict[str, Any]) -> None:
-    """Write the file of keys, readable by its owner alone, synced."""
-    write_private(path, (json.dumps(state, indent=2) + "\n").encode())
-
-
 def root_token(vault: Vault, keys_file: str, state: dict[str, Any]) -> str:
     """A root token: the one that is still in the file of keys, or a new one, which is put there first."""
     if good(vault, state.get("root_token", "")):
@@ -143,7 +138,7 @@ def root_token(vault: Vault, keys_file: str, state: dict[str, Any]) -> str:
             "Copy that file from the controller that initialised Vault."
         )
     state["root_token"] = generate_root(vault, state["keys"])
-    save(keys_file, state)
+    write_private_json(keys_file, state)
     return str(state["root_token"])
 
 
@@ -192,7 +187,7 @@ def run(vault: Vault, params: dict[str, Any], *, check: bool) -> list[str]:
             if good(vault, state.get("root_token", "")):
                 vault.write("auth/token/revoke-self")
             state.pop("root_token", None)
-            save(keys_file, state)
+            write_private_json(keys_file, state)
     return actions
 
 

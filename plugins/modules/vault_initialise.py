@@ -83,7 +83,7 @@ import time
 from typing import Any, NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.files import write_private
+from ansible.module_utils.files import write_private_json
 from ansible.module_utils.vault_client import CONNECTION_ARGUMENTS, RETRY_EVERY, Vault, VaultError, open_vault
 
 
@@ -132,11 +132,6 @@ def load(path: str) -> dict[str, Any]:
         return {}
 
 
-def save(path: str, state: dict[str, Any]) -> None:
-    """Write the file of keys, readable by its owner alone, synced."""
-    write_private(path, (json.dumps(state, indent=2) + "\n").encode())
-
-
 def ask(vault: Vault) -> dict[str, dict[str, Any] | None]:
     """What each node says of itself."""
     found: dict[str, dict[str, Any] | None] = {}
@@ -154,7 +149,7 @@ def initialise(vault: Vault, path: str, shares: int, threshold: int) -> dict[str
         aside = f"{path}.{time.strftime('%Y%m%dT%H%M%S')}"
         os.rename(path, aside)
     started = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-    save(path, {"intended": started, "url": vault.urls[0]})
+    write_private_json(path, {"intended": started, "url": vault.urls[0]})
     answer = vault.request("PUT", "sys/init", {"secret_shares": shares, "secret_threshold": threshold})
     state = {
         "initialised": started,
@@ -162,7 +157,7 @@ def initialise(vault: Vault, path: str, shares: int, threshold: int) -> dict[str
         "keys": answer["keys_base64"],
         "root_token": answer["root_token"],
     }
-    save(path, state)
+    write_private_json(path, state)
     return state
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -71,7 +72,17 @@ def kill_at(running: Running, moment: str, seconds: float = 400) -> bool:
     process.stdout.close()
     process.wait()
     timer.cancel()
+    end_orphans(running.inventory[0])
     return reached
+
+
+def end_orphans(inventory: str) -> None:
+    """Kill what Mitogen has put into sessions of its own; its command line names the test's own inventory."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            words = (folder / "cmdline").read_bytes().split(b"\0")
+            if inventory.encode() in words:
+                os.kill(int(folder.name), signal.SIGKILL)
 
 
 @pytest.mark.late(20)
