@@ -83,8 +83,7 @@ def kill(running: Running) -> Callable[[str, str], None]:
         def main_pid() -> int:
             return int(running.sh(name, f"systemctl show --property MainPID --value {unit}"))
 
-        old = main_pid()
-        assert old, f"{unit} does not run on {name}"
+        old = wait_until(main_pid, 15, f"{unit} runs on {name}")
         running.sh(name, f"kill -KILL {old}")
         wait_until(lambda: main_pid() not in (0, old), 15, f"systemd starts {unit} on {name} again")
 
