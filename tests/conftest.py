@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests import running as deadlines
 from tests.running import Run, Running, journal
 from tools.lab import ROOT, Lab, load
 
@@ -28,6 +29,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--inventory", action="append", default=[], help="inventory of the lab under test")
     group.addoption("--extra", action="append", default=[], help="file of options, instead of tests/lab.yml")
     group.addoption("--keep-lab", action="store_true", help="leave the lab up that the tests brought up")
+    group.addoption("--pace", type=float, default=1, help="multiply every deadline, for emulated machines")
     group.addoption("--use-lab", action="store_true", help="test the lab that is up, do not bring it up first")
 
 
@@ -36,10 +38,14 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "journal(*units): journals to print when the test fails, as unit@group")
     config.addinivalue_line("markers", "late(order): changes the lab; runs after the others, in this order")
     os.environ.setdefault("LAB_NAME", "test")
+    deadlines.pace = config.getoption("--pace")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that only look come first, then those that change the lab, in the order of their marks."""
+    for item in items:
+        if mark := item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(mark.args[0] * deadlines.pace), append=False)
 
     def order(item: pytest.Item) -> int:
         mark = item.get_closest_marker("late")

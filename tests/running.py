@@ -28,6 +28,10 @@ GROWTH = ROOT / "tests" / "growth.yml"
 T = TypeVar("T")
 
 
+pace: float = 1
+"""What each deadline is multiplied by (``--pace``): emulated machines do the same, only slower."""
+
+
 def wait_until(condition: Callable[[], T], seconds: float, what: str, every: float = 0.1) -> T:
     """Repeat ``condition`` until it is true, and return its value.
 
@@ -37,6 +41,7 @@ def wait_until(condition: Callable[[], T], seconds: float, what: str, every: flo
         AssertionError: it was not true within ``seconds``; says what was last seen.
 
     """
+    seconds *= pace
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -207,7 +212,7 @@ class Traffic:
     ) -> None:
         self.url = f"{running.page}/api/{path}"
         self.authority = str(running.lab.authority)
-        self.count, self.pause, self.seconds = count, 1 / rate, seconds
+        self.count, self.pause, self.seconds = count, 1 / rate, seconds * pace
         self.codes: Counter[str] = Counter()
         self.problems: list[str] = []
         self.slowest = 0.0

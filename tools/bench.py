@@ -142,10 +142,13 @@ def measure(inventory: str) -> tuple[list[Measurement], dict[str, float]]:
     second, output = playbook("-i", inventory, "site.yml")
     memory = memory_by_machine(lab.name)
     grown, _ = playbook("-i", inventory, "-i", str(GROWTH), "site.yml")
+    playbook("-i", inventory, "-i", str(GROWTH), "playbooks/remove.yml", "-e", "machine=backend-3")
+    limited, _ = playbook("-i", inventory, "-i", str(GROWTH), "site.yml", "--limit", "backend-3,database")
     lines = [
         Measurement(f"first `make up`, {len(lab.machines)} machines, warm caches", f"{first:.0f} s", "180 s"),
         Measurement(f"second run, changed={changed(output)}", f"{second:.0f} s", "45 s"),
-        Measurement("adding one backend", f"{grown:.0f} s", "30 s"),
+        Measurement("adding one backend: `site.yml`", f"{grown:.0f} s", "30 s"),
+        Measurement("the same: `site.yml --limit backend-3,database`", f"{limited:.0f} s", "30 s"),
     ]
     if memory:
         total = f"{sum(memory.values()):.0f} MiB"

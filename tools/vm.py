@@ -108,7 +108,9 @@ def prepare(ways: Sequence[str], name: str) -> None:
 def make_key(path: Path) -> None:
     """The key that logs in to the machines, unless it is there."""
     if not path.exists():
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # One by one: `parents` would leave the upper ones open to everybody.
+        for folder in (LAB, path.parents[1], path.parent):
+            folder.mkdir(mode=0o700, exist_ok=True)
         command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "hashistack-lab", "-f", str(path)]
         subprocess.run(command, check=True)
 

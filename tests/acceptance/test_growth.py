@@ -59,9 +59,9 @@ def token_text(vault: object, accessor: str) -> str:
     return f"{data.get('display_name')} {data.get('meta')} {data.get('policies')}"
 
 
-def grow(running: Running) -> None:
+def grow(running: Running, *arguments: str) -> None:
     """Add backend-3, as a line of inventory would."""
-    run = running.playbook("site.yml", inventory=[*running.inventory, str(GROWTH)]).require()
+    run = running.playbook("site.yml", *arguments, inventory=[*running.inventory, str(GROWTH)]).require()
     print(f"added {NAME} in {run.seconds:.0f} s")
     wait_until(lambda: running.count() == len(running.names("backend")) + 1, 20, "the page's API counts one more")
     assert NAME in running.lab.get(f"{running.page}/").text
@@ -70,9 +70,13 @@ def grow(running: Running) -> None:
 @pytest.mark.late(7)
 @pytest.mark.journal("backend@backend", "consul@control")
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("line_gone_first", [False, True], ids=["line kept", "line gone first"])
-def test_a_backend_comes_and_goes(running: Running, line_gone_first: bool) -> None:
-    grow(running)
+@pytest.mark.parametrize(
+    ("arguments", "line_gone_first"),
+    [((), False), (("--limit", f"{NAME},database"), True)],
+    ids=["whole run, line kept", "limited run, line gone first"],
+)
+def test_a_backend_comes_and_goes(running: Running, arguments: tuple[str, ...], line_gone_first: bool) -> None:
+    grow(running, *arguments)
     assert set(traces(running)) >= {"node", "consul tokens", "approle", "database users"}
     inventory = running.inventory if line_gone_first else [*running.inventory, str(GROWTH)]
     removal = running.playbook("playbooks/remove.yml", "-e", f"machine={NAME}", inventory=inventory).require()

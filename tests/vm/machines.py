@@ -1,4 +1,7 @@
-"""What the long tests on virtual machines share: commands with their time, and what libvirt still has."""
+"""What the long tests on virtual machines share: commands with their time, and what libvirt still has.
+
+python -m tests.vm.machines INVENTORY runs the acceptance tests that do not depend on containers on the lab that is up.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,8 @@ SECONDS = 5400
 """The longest step: a first `vagrant up` under emulation."""
 NOT_HERE = ["test_preflight.py", "test_growth.py", "test_up.py"]
 """Acceptance tests of the containers inventory: its preflight, its way to grow, its first run."""
+PACE = 5
+"""What the tests' deadlines are multiplied by: these machines are slow where the processor is emulated."""
 
 
 def run(command: Sequence[str], environment: Mapping[str, str] | None = None, seconds: float = SECONDS) -> str:
@@ -82,10 +87,14 @@ def wait_for(address: str, authority: Path, wanted: set[str], seconds: float) ->
 
 def acceptance(inventory: str, name: str) -> None:
     """The acceptance tests that do not depend on containers, against this lab; with the options that they want."""
-    run([str(BIN / "ansible-playbook"), "-i", inventory, "-e", "@tests/lab.yml", "site.yml"], {"LAB_NAME": name})
+    environment = {"LAB_NAME": name}
+    run([str(BIN / "ansible-playbook"), "-i", inventory, "-e", "@tests/lab.yml", "site.yml"], environment)
+    # The users that are there live as long as the options said before.
+    restart = ["-b", "-m", "ansible.builtin.systemd_service", "-a", "name=vault-agent state=restarted"]
+    run([str(BIN / "ansible"), "-i", inventory, "backend", *restart], environment)
     ignore = [f"--ignore=tests/acceptance/{file}" for file in NOT_HERE]
-    command = [sys.executable, "-m", "pytest", "-q", "--use-lab", f"--inventory={inventory}", *ignore]
-    run([*command, "tests/acceptance"], {"LAB_NAME": name})
+    options = ["-q", "--use-lab", f"--inventory={inventory}", f"--pace={PACE}", *ignore]
+    print(run([sys.executable, "-m", "pytest", *options, "tests/acceptance"], environment)[-1000:])
 
 
 def addresses(inventory: str, name: str) -> dict[str, str]:
@@ -106,3 +115,7 @@ def addresses(inventory: str, name: str) -> dict[str, str]:
     output = run(command, {"LAB_NAME": name, "ANSIBLE_CALLBACK_RESULT_FORMAT": "json", "ANSIBLE_STRATEGY": "linear"})
     found = re.findall(r"^(\S+) \| SUCCESS => (\{.*\})$", output, re.MULTILINE)
     return {host: json.loads(text)["lab_address"] for host, text in found}
+
+
+if __name__ == "__main__":
+    acceptance(sys.argv[1], os.environ["LAB_NAME"])
