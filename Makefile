@@ -44,18 +44,21 @@ down: venv ## Remove the lab; KEEP=1 only stops its machines and keeps their dat
 bench: prepare ## Measure the times and the memory of a lab of its own
 	@$(BIN)/python -m tools.bench
 
+.PHONY: prepare-tests
+prepare-tests: venv
+	@$(BIN)/python -m tools.prepare packages --tests --set vagrant
+	@$(VM) terraform validate
+
 .PHONY: lint
 lint: venv ## Check the style of everything
 	@$(BIN)/python -m tools.parts lint
 
 .PHONY: unit
-unit: venv ## Run the tests that need no machine
-	@$(BIN)/python -m tools.prepare packages --tests
+unit: prepare-tests ## Run the tests that need no machine
 	@$(BIN)/python -m tools.parts unit
 
 .PHONY: acceptance
-acceptance: prepare ## Bring up a lab named test, try what it promises, let its parts fail, and remove it
-	@$(BIN)/python -m tools.prepare packages --tests
+acceptance: prepare prepare-tests ## Bring up a lab named test, try what it promises, let its parts fail, and remove it
 	@$(BIN)/python -m tools.parts acceptance
 
 .PHONY: molecule
@@ -67,13 +70,12 @@ mutants: prepare ## Break each role once, and see its scenario turn red
 	@$(BIN)/python -m tools.mutants
 
 .PHONY: test
-test: prepare ## Run the tests: lint, unit, the roles alone on Debian 12, acceptance
-	@$(BIN)/python -m tools.prepare packages --tests
+test: prepare prepare-tests ## Run the tests: lint, unit, the roles alone on Debian 12, acceptance
 	@$(BIN)/python -m tools.parts lint unit molecule acceptance
 
 .PHONY: test-all
-test-all: prepare ## Run all tests: those of `make test`, and the roles alone on Debian 13
-	@$(BIN)/python -m tools.prepare packages base --tests --release trixie
+test-all: prepare prepare-tests ## Run all tests: those of `make test`, and the roles alone on Debian 13
+	@$(BIN)/python -m tools.prepare base --release trixie
 	@$(BIN)/python -m tools.parts lint unit molecule molecule-trixie acceptance
 
 -include vm.mk

@@ -25,17 +25,18 @@ def reachable(registry: str) -> bool:
     return True
 
 
-def program() -> str:
-    """LAB_TERRAFORM, else terraform or tofu, whichever is there; else OpenTofu by its release or built."""
+def program(lab: Path) -> str:
+    """LAB_TERRAFORM, else terraform or tofu, whichever is there; else a tofu of our own, linked to in `lab`."""
     named = os.environ.get("LAB_TERRAFORM")
-    if named:
-        if not shutil.which(named):
-            raise PrepareError(f"LAB_TERRAFORM is '{named}', and there is no such program. Name terraform or tofu.")
-        return named
-    for name in ("terraform", "tofu"):
+    for name in [named] if named else ["terraform", "tofu"]:
         if found := shutil.which(name):
             return found
-    return str(_prepared("tofu") / "tofu")
+    if named not in (None, "", "tofu"):
+        raise PrepareError(f"LAB_TERRAFORM is '{named}', and there is no such program. Name terraform or tofu.")
+    link = lab / "tofu"
+    link.unlink(missing_ok=True)
+    link.symlink_to(_prepared("tofu") / "tofu")
+    return str(link)
 
 
 def _prepared(name: str) -> Path:
@@ -58,7 +59,8 @@ def settings(provider: Path) -> str:
 
 def prepare(lab: Path) -> tuple[str, dict[str, str]]:
     """The program, and the environment that it needs, with its provider in place."""
-    chosen = program()
+    lab.mkdir(mode=0o700, parents=True, exist_ok=True)
+    chosen = program(lab)
     registry = "registry.opentofu.org" if "tofu" in Path(chosen).name else "registry.terraform.io"
     environment = {"CHECKPOINT_DISABLE": "1"}
     # The user's own settings may name a mirror.
@@ -66,7 +68,6 @@ def prepare(lab: Path) -> tuple[str, dict[str, str]]:
         return chosen, environment
     say("terraform", f"{registry} does not give the provider: building it from its pinned source")
     file = lab / "terraform.rc"
-    lab.mkdir(mode=0o700, parents=True, exist_ok=True)
     cache.write(file, settings(_prepared("terraform-provider-libvirt")))
     environment["TF_CLI_CONFIG_FILE"] = str(file)
     say("terraform", f"by hand: export TF_CLI_CONFIG_FILE={file}; no 'init' is needed")

@@ -31,7 +31,7 @@ options:
     type: str
     default: ../../terraform
   program:
-    description: Program to ask; by default terraform and tofu, then the tofu that C(make vm-prepare) has built.
+    description: Program to ask; by default terraform and tofu, also the tofu that C(make vm-prepare) links to in C(.lab).
     type: str
     env:
       - name: LAB_TERRAFORM
@@ -54,14 +54,9 @@ class OutputError(Exception):
 
 def programs(named: str | None, project: Path) -> list[str]:
     """The programs that may be able to read the state, in the order in which to ask them."""
-    if named:
-        return [named]
-    found = [path for name in ("terraform", "tofu") if (path := shutil.which(name))]
-    try:
-        built = json.loads((project / ".lab/artifacts.json").read_text(encoding="utf-8"))["programs"].get("tofu", "")
-    except (OSError, ValueError, KeyError, AttributeError):
-        built = ""
-    return [*found, *([built] if built else [])]
+    path = os.pathsep.join([os.environ.get("PATH", os.defpath), str(project / ".lab")])
+    names = [named] if named else ["terraform", "tofu"]
+    return [found for name in names if (found := shutil.which(name, path=path))]
 
 
 def execute(command: Sequence[str], settings: Path | None = None) -> tuple[int, str, str]:

@@ -75,6 +75,16 @@ def test_the_program_that_can_read_the_state_is_asked() -> None:
     assert asked == ["terraform", "tofu"]
 
 
+def test_the_tofu_of_make_vm_prepare_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    assert lab_terraform.programs(None, tmp_path) == []
+    tofu = tmp_path / ".lab/tofu"
+    tofu.parent.mkdir()
+    tofu.touch(mode=0o755)
+    assert lab_terraform.programs(None, tmp_path) == lab_terraform.programs("tofu", tmp_path) == [str(tofu)]
+    assert lab_terraform.programs("terraform", tmp_path) == []
+
+
 def test_no_program_is_a_sentence() -> None:
     with pytest.raises(lab_terraform.OutputError, match="LAB_TERRAFORM"):
         lab_terraform.read(Path("module"), [])
