@@ -31,7 +31,7 @@ options:
     type: str
     default: ../../terraform
   program:
-    description: Program to ask; by default terraform and tofu, also the tofu that C(make vm-prepare) links to in C(.lab).
+    description: Program to ask; by default terraform and tofu, in the path or in C(.lab) by C(make vm-prepare).
     type: str
     env:
       - name: LAB_TERRAFORM
