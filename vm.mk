@@ -1,5 +1,5 @@
 # Virtual machines: docs/vagrant.md and docs/terraform.md.
-# PROFILE: full or small (five machines within 3 GiB).
+# PROFILE: full or small (five machines within 4 GiB).
 PROFILE ?= full
 VM := $(BIN)/python -m tools.vm
 VAGRANT_LAB := $(or $(LAB_NAME),vagrant)

@@ -25,8 +25,8 @@ locals {
       }
     }
   ]...)
-  # QEMU keeps up to 1 GiB of translated code for each machine that it emulates.
-  memory_mib = sum([for machine in local.machines : machine.memory + (local.domain_type == "kvm" ? 0 : 1024)])
+  # QEMU's own share, and where it emulates 128 MiB of translated code (emulation.xsl).
+  memory_mib = sum([for machine in local.machines : machine.memory + (local.domain_type == "kvm" ? 64 : 192)])
 
   key_file = coalesce(var.ssh_public_key, "${local.directory}/ssh/id_ed25519.pub")
   image    = var.image != "" ? var.image : try(jsondecode(file("${local.root}/.lab/images.json")).image, "")
@@ -40,7 +40,7 @@ data "libvirt_node_info" "host" {
   lifecycle {
     postcondition {
       condition     = self.memory_total_kb / 1024 >= local.memory_mib + 512
-      error_message = "The machines need ${local.memory_mib} MiB of memory together%{if local.domain_type != "kvm"} (1 GiB each for QEMU's translated code)%{endif}, and libvirt's computer has ${floor(self.memory_total_kb / 1024)} MiB in all: lower memory_mib or the counts, or take the small profile (-var-file=small.tfvars)."
+      error_message = "The machines need ${local.memory_mib} MiB of memory together, and libvirt's computer has ${floor(self.memory_total_kb / 1024)} MiB in all: lower memory_mib or the counts, or take the small profile (-var-file=small.tfvars)."
     }
   }
 }
@@ -173,6 +173,13 @@ resource "libvirt_domain" "machine" {
   }
   video {
     type = "none"
+  }
+
+  dynamic "xml" {
+    for_each = local.domain_type == "kvm" ? [] : [file("${path.module}/emulation.xsl")]
+    content {
+      xslt = xml.value
+    }
   }
 }
 

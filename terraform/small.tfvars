@@ -1,4 +1,4 @@
-# The small profile: five machines within 3 GiB, for a laptop or for emulation.
+# The small profile: five machines within 4 GiB, for a laptop or for emulation.
 control_count          = 1
 backend_instance_count = 2
 frontend_count         = 1

@@ -12,23 +12,6 @@ description:
   - Tells what a key-value secret (version 2) holds.
   - Runs on the controller, with C(hvac). Changes nothing. The task should set C(no_log).
 options:
-  url:
-    description: Addresses of the cluster's nodes; the first that can serve requests is used.
-    type: list
-    elements: str
-    required: true
-  ca_cert:
-    description: CA of the nodes' certificates.
-    type: path
-    required: true
-  token_file:
-    description: File with the token.
-    type: path
-    required: true
-  timeout:
-    description: Seconds to wait for a cluster that has no leader at the moment.
-    type: int
-    default: 60
   mount:
     description: Where the database engine is mounted.
     type: str
@@ -41,6 +24,7 @@ options:
     description: API path of the secret, such as V(secret/data/db).
     type: str
     required: true
+extends_documentation_fragment: [vault_connection, vault_connection.token]
 author: HashiStack Lab
 attributes:
   check_mode:

@@ -14,19 +14,6 @@ description:
     on disk, and only then revokes root and forgets it. Cut off anywhere, the next run goes on.
   - The collections on hand have no module for any of this.
 options:
-  url:
-    description: Addresses of the cluster's nodes; the first that can serve requests is used.
-    type: list
-    elements: str
-    required: true
-  ca_cert:
-    description: CA of the nodes' certificates.
-    type: path
-    required: true
-  timeout:
-    description: Seconds to wait for a node that can serve requests.
-    type: int
-    default: 60
   keys_file:
     description: File of M(vault_initialise) with the unseal shares.
     type: path
@@ -51,6 +38,7 @@ options:
     description: Audit devices, each a path such as V(file) with its fields C(type) and C(options).
     type: dict
     default: {}
+extends_documentation_fragment: [vault_connection]
 author: HashiStack Lab
 attributes:
   check_mode:

@@ -15,23 +15,6 @@ description:
   - With O(state=absent), destroys the role's SecretIDs, its tokens (and so their leases), its entity and itself.
   - The collections on hand have no module for AppRoles.
 options:
-  url:
-    description: Addresses of the cluster's nodes; the first that can serve requests is used.
-    type: list
-    elements: str
-    required: true
-  ca_cert:
-    description: CA of the nodes' certificates.
-    type: path
-    required: true
-  token_file:
-    description: File with the token.
-    type: path
-    required: true
-  timeout:
-    description: Seconds to wait for a cluster that has no leader at the moment.
-    type: int
-    default: 60
   mount:
     description: Path of the AppRole auth method.
     type: str
@@ -49,6 +32,7 @@ options:
     type: str
     choices: [present, absent]
     default: present
+extends_documentation_fragment: [vault_connection, vault_connection.token]
 author: HashiStack Lab
 attributes:
   check_mode:

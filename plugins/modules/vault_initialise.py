@@ -22,14 +22,6 @@ options:
     type: list
     elements: str
     required: true
-  ca_cert:
-    description: CA of the nodes' certificates.
-    type: path
-    required: true
-  timeout:
-    description: Seconds to wait for nodes that don't answer.
-    type: int
-    default: 60
   path:
     description: File of the keys on the controller. Back it up; without it a sealed Vault stays sealed.
     type: path
@@ -42,6 +34,7 @@ options:
     description: How many of them unseal.
     type: int
     default: 3
+extends_documentation_fragment: [vault_connection]
 author: HashiStack Lab
 attributes:
   check_mode:

@@ -18,23 +18,6 @@ description:
   - Runs on the controller, with C(hvac). The task should set C(no_log) where data holds a secret; results here
     name paths and fields, never values.
 options:
-  url:
-    description: Addresses of the cluster's nodes; the first that can serve requests is used.
-    type: list
-    elements: str
-    required: true
-  ca_cert:
-    description: CA of the nodes' certificates.
-    type: path
-    required: true
-  token_file:
-    description: File with the token.
-    type: path
-    required: true
-  timeout:
-    description: Seconds to wait for a cluster that has no leader at the moment.
-    type: int
-    default: 60
   objects:
     description: The objects.
     type: list
@@ -84,6 +67,7 @@ options:
         description: With O(objects[].state=revoked), forget leases that can't be revoked, as the database is gone.
         type: bool
         default: false
+extends_documentation_fragment: [vault_connection, vault_connection.token]
 author: HashiStack Lab
 attributes:
   check_mode:
