@@ -25,8 +25,10 @@ locals {
       }
     }
   ]...)
-  # QEMU's own share, and where it emulates 128 MiB of translated code (emulation.xsl).
-  memory_mib = sum([for machine in local.machines : machine.memory + (local.domain_type == "kvm" ? 64 : 192)])
+  # What QEMU takes for each machine at least; where it emulates, it keeps translated code (emulation.xsl.tftpl), and is
+  # faster with more of it. Of the computer alone, so that one machine more does not change the others.
+  translated_mib = data.libvirt_node_info.host.memory_total_kb >= 15 * 1024 * 1024 ? 1024 : 128
+  memory_mib     = sum([for machine in local.machines : machine.memory + (local.domain_type == "kvm" ? 64 : 192)])
 
   key_file = coalesce(var.ssh_public_key, "${local.directory}/ssh/id_ed25519.pub")
   image    = var.image != "" ? var.image : try(jsondecode(file("${local.root}/.lab/images.json")).image, "")
@@ -176,7 +178,7 @@ resource "libvirt_domain" "machine" {
   }
 
   dynamic "xml" {
-    for_each = local.domain_type == "kvm" ? [] : [file("${path.module}/emulation.xsl")]
+    for_each = local.domain_type == "kvm" ? [] : [templatefile("${path.module}/emulation.xsl.tftpl", { cache_mib = local.translated_mib })]
     content {
       xslt = xml.value
     }

@@ -11,7 +11,7 @@ from tests.vm.machines import BIN, ROOT, acceptance, addresses, changes, libvirt
 NAME = "vmtest"
 INVENTORY = "inventories/vagrant-small"
 # With a folder of its own for what Vagrant notes, so that a lab in use is left alone.
-ENVIRONMENT = {"LAB_NAME": NAME, "LAB_PROFILE": "small", "VAGRANT_DOTFILE_PATH": f".lab/{NAME}/vagrant"}
+ENVIRONMENT = {"LAB_NAME": NAME, "LAB_PROFILE": "small", "VAGRANT_DOTFILE_PATH": f".vagrant/{NAME}"}
 AUTHORITY = ROOT / ".lab" / NAME / "tls/ca.pem"
 
 

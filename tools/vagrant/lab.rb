@@ -23,7 +23,7 @@ class HashistackLab
 
   ROOT = File.expand_path("../..", __dir__)
   ACCELERATORS = %w[auto kvm emulation].freeze
-  # MiB of QEMU's own for each machine; the second with 128 MiB of translated code (see the Vagrantfile).
+  # MiB that QEMU takes for each machine at least; where it emulates, it keeps translated code.
   QEMU_MIB = 64
   EMULATION_MIB = 192
   attr_reader :name, :provisioned
@@ -53,6 +53,13 @@ class HashistackLab
 
   def kvm?
     @kvm
+  end
+
+  # MiB of translated code that QEMU keeps for each emulated machine: it is faster with more.
+  def translated_mib
+    File.read("/proc/meminfo")[/^MemTotal:\s+(\d+)/, 1].to_i >= 15 * 1024 * 1024 ? 1024 : 128
+  rescue Errno::ENOENT
+    128
   end
 
   # Name to address, group and memory in MiB.
