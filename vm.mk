@@ -35,7 +35,7 @@ vm-down: venv ## Remove all virtual machines of the lab, and the libvirt that wa
 	@# What an apply that was cut off has made, its state does not know: that goes first then.
 	@if [ -e terraform/terraform.tfstate ]; then \
 		destroy() { $(VM) terraform destroy -auto-approve -input=false $(TERRAFORM_VARS); }; \
-		destroy || { $(VM) clean --name=$(TERRAFORM_LAB); destroy; }; \
+		destroy || { $(VM) clean --name=$(TERRAFORM_LAB) --empty-pool; destroy; }; \
 	fi
 	@if [ -e .vagrant/machines ] && command -v vagrant >/dev/null; then LAB_PROFILE=$(PROFILE) vagrant destroy -f; fi
 	@$(VM) clean --name=$(VAGRANT_LAB)

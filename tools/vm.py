@@ -4,7 +4,7 @@ python -m tools.vm box|image [--release NAME]
 python -m tools.vm prepare [vagrant] [terraform]
 python -m tools.vm check vagrant --name NAME --memory MIB --box PATH [--made N]
 python -m tools.vm terraform ARGUMENT...
-python -m tools.vm clean --name NAME
+python -m tools.vm clean --name NAME [--empty-pool]
 python -m tools.vm stop
 """
 
@@ -64,6 +64,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     command.add_argument("arguments", nargs=argparse.REMAINDER)
     command = commands.add_parser("clean", help="remove the domains, networks and pool of a lab")
     command.add_argument("--name", required=True)
+    command.add_argument("--empty-pool", action="store_true", help="leave the pool, empty: Terraform looks into it")
     commands.add_parser("stop", help="stop the libvirt that was started by hand")
     return parser.parse_args(arguments)
 
@@ -87,6 +88,8 @@ def run(options: argparse.Namespace) -> int:
             for text in vm_libvirt.clean(options.name):
                 say("clean", f"removed {text}")
         vm_libvirt.remove_folder(options.name)
+        if options.empty_pool:
+            vm_libvirt.make_pool(options.name)
     elif options.command == "stop":
         vm_libvirt.stop()
     return 0

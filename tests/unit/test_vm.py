@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from plugins.filter.lab import lab_network
+from plugins.inventory import lab_terraform
 from tools import vm, vm_images, vm_libvirt, vm_terraform
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -147,13 +148,11 @@ def test_vagrantfile_is_valid(tmp_path: Path) -> None:
     assert "Vagrantfile validated successfully." in done.stdout
 
 
-def terraforms() -> list[str]:
-    path = os.pathsep.join([os.environ.get("PATH", os.defpath), str(ROOT / ".lab")])
-    return [found for name in ("terraform", "tofu") if (found := shutil.which(name, path=path))]
+TERRAFORMS = lab_terraform.programs(None, ROOT)
 
 
-@pytest.mark.skipif(not terraforms(), reason="neither terraform nor tofu is there (make vm-prepare)")
-@pytest.mark.parametrize("program", terraforms(), ids=lambda path: Path(path).name)
+@pytest.mark.skipif(not TERRAFORMS, reason="neither terraform nor tofu is there (make vm-prepare)")
+@pytest.mark.parametrize("program", TERRAFORMS, ids=lambda path: Path(path).name)
 def test_terraform_module(program: str) -> None:
     settings = ROOT / ".lab/terraform.rc"
     if not settings.exists() and not (ROOT / "terraform/.terraform").exists():
