@@ -46,4 +46,4 @@ vm-down: venv ## Remove all virtual machines of the lab, and the libvirt that wa
 .PHONY: test-vm
 test-vm: prepare ## Try both ways on real machines, small profile: an hour and more without KVM
 	@$(VM) prepare
-	@$(BIN)/python -m pytest -v tests/vm
+	@$(BIN)/python -m pytest -v -s tests/vm

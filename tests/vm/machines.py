@@ -28,17 +28,19 @@ PACE = 5
 
 
 def run(command: Sequence[str], environment: Mapping[str, str] | None = None, seconds: float = SECONDS) -> str:
-    """Run a command in the project, print how long it took, and return what it printed; it must succeed."""
+    """Run a command in the project, print how long it took, and return what it printed; it must succeed in time.
+
+    timeout(1) ends what the command has started, too.
+    """
     started = time.monotonic()
     done = subprocess.run(
-        command,
+        ["timeout", "--kill-after=60", str(seconds), *command],
         cwd=ROOT,
         env={**os.environ, **(environment or {})},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         stdin=subprocess.DEVNULL,
         text=True,
-        timeout=seconds,
         check=False,
     )
     print(f"{' '.join(command)}: {time.monotonic() - started:.0f} s, status {done.returncode}", flush=True)
@@ -83,6 +85,13 @@ def wait_for(address: str, authority: Path, wanted: set[str], seconds: float) ->
             seen = error
         time.sleep(1)
     raise AssertionError(f"{wanted} not passing within {seconds:g} s; last seen: {seen}")
+
+
+def resolved(service: str, inventory: str, name: str) -> set[str]:
+    """The addresses that a process on the frontend gets for a name."""
+    ask = ["-m", "ansible.builtin.command", "-a", f"getent ahostsv4 {service}"]
+    output = run([str(BIN / "ansible"), "-i", inventory, "frontend-1", *ask], {"LAB_NAME": name})
+    return set(re.findall(r"^([\d.]+) +STREAM", output, re.MULTILINE))
 
 
 def acceptance(inventory: str, name: str) -> None:

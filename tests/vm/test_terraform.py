@@ -19,12 +19,14 @@ PLAYBOOK = str(BIN / "ansible-playbook")
 PLAN = re.compile(r"Plan: (\d+) to add, (\d+) to change, (\d+) to destroy")
 PER_MACHINE = 4
 """Resources of a machine: its disk, its seed, its domain, and that it answers."""
+SECONDS = 900
+"""The longest apply. The provider can lock itself up (docs/terraform.md): that must end."""
 
 
 def terraform(action: str, backends: int) -> str:
     variables = ["-var-file=small.tfvars", f"-var=lab_name={NAME}", f"-var=backend_instance_count={backends}"]
     arguments = [action, "-auto-approve", "-input=false", "-no-color", *variables]
-    return run([str(BIN / "python"), "-m", "tools.vm", "terraform", *arguments], ENVIRONMENT)
+    return run([str(BIN / "python"), "-m", "tools.vm", "terraform", *arguments], ENVIRONMENT, SECONDS)
 
 
 @pytest.fixture(scope="module")

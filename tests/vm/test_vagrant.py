@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.vm.machines import BIN, ROOT, acceptance, addresses, changes, libvirt_has, run, wait_for
+from tests.vm.machines import BIN, ROOT, acceptance, addresses, changes, libvirt_has, resolved, run, wait_for
 
 NAME = "vmtest"
 INVENTORY = "inventories/vagrant-small"
@@ -38,6 +38,7 @@ def test_second_run_changes_nothing(frontend: str) -> None:
 def test_halted_backend_leaves(frontend: str) -> None:
     run(["vagrant", "halt", "backend-2"], ENVIRONMENT)
     wait_for(frontend, AUTHORITY, {"backend-1"}, 60)
+    assert resolved("backend.service.consul", INVENTORY, NAME) == {addresses(INVENTORY, NAME)["backend-1"]}
     run(["vagrant", "up", "--no-provision", "backend-2"], ENVIRONMENT)
     wait_for(frontend, AUTHORITY, {"backend-1", "backend-2"}, 600)
 
