@@ -53,8 +53,8 @@ variable "memory_mib" {
   default = {}
 
   validation {
-    condition     = alltrue([for mib in values(var.memory_mib) : mib >= 384 && mib <= 65536])
-    error_message = "memory_mib: each group needs 384 to 65536 MiB; Consul and Vault do not start with less."
+    condition     = alltrue([for mib in values(var.memory_mib) : mib >= 384 && mib <= 65536 && floor(mib) == mib])
+    error_message = "memory_mib: each group needs a whole number from 384 to 65536; Consul and Vault do not start with less."
   }
 }
 
@@ -75,8 +75,8 @@ variable "disk_gib" {
   default     = 10
 
   validation {
-    condition     = var.disk_gib >= 4 && var.disk_gib <= 1024
-    error_message = "disk_gib must be from 4 to 1024."
+    condition     = var.disk_gib >= 4 && var.disk_gib <= 1024 && floor(var.disk_gib) == var.disk_gib
+    error_message = "disk_gib must be a whole number from 4 to 1024."
   }
 }
 
@@ -131,7 +131,7 @@ variable "accelerator" {
 }
 
 variable "libvirt_uri" {
-  description = "Which libvirt makes the machines, such as qemu:///system or qemu+ssh://user@host/system."
+  description = "Which libvirt makes the machines, such as qemu:///system. Another computer's, such as qemu+ssh://user@host/system, needs a route from here to lab_network."
   type        = string
   default     = "qemu:///system"
 
@@ -140,16 +140,31 @@ variable "libvirt_uri" {
     condition     = var.libvirt_uri != "qemu:///system" || !can(fileexists("/var/run/libvirt/libvirt-sock"))
     error_message = "libvirt does not run on this computer (there is no /var/run/libvirt/libvirt-sock): start it by 'make vm-prepare' or 'systemctl start libvirtd', or name another one in libvirt_uri."
   }
+
+  validation {
+    condition     = can(regex("^qemu(\\+[a-z0-9]+)?://[^/]*/system([?].*)?$", var.libvirt_uri))
+    error_message = "libvirt_uri must be the address of a QEMU driver of the system, such as qemu:///system or qemu+ssh://user@host/system."
+  }
 }
 
 variable "pool_path" {
   description = "Folder, on libvirt's computer, of the machines' disks; empty: /var/lib/libvirt/hashistack-lab/NAME."
   type        = string
   default     = ""
+
+  validation {
+    condition     = var.pool_path == "" || startswith(var.pool_path, "/")
+    error_message = "pool_path must be an absolute path, such as /srv/lab, or empty."
+  }
 }
 
 variable "boot_seconds" {
   description = "How long a new machine may take until ssh answers; 0: do not wait and pin no host key."
   type        = number
   default     = 900
+
+  validation {
+    condition     = var.boot_seconds >= 0 && floor(var.boot_seconds) == var.boot_seconds
+    error_message = "boot_seconds must be a whole number, 0 or more."
+  }
 }

@@ -10,7 +10,7 @@ mock_provider "libvirt" {
 
 variables {
   lab_name       = "test"
-  libvirt_uri    = "test:///default"
+  libvirt_uri    = "qemu+ssh://mocked/system"
   image          = "versions.tf" # any file: the mock uploads nothing
   ssh_public_key = "tests/key.pub"
   accelerator    = "emulation"
@@ -132,6 +132,18 @@ run "refuses_a_long_name" {
     lab_name = "much-too-long-a-name"
   }
   expect_failures = [var.lab_name]
+}
+
+run "refuses_what_is_not_in_form" {
+  command = plan
+  variables {
+    memory_mib   = { control = 1000.5 }
+    disk_gib     = 4.3
+    libvirt_uri  = "qemu://system"
+    pool_path    = "srv/lab"
+    boot_seconds = -1
+  }
+  expect_failures = [var.memory_mib, var.disk_gib, var.libvirt_uri, var.pool_path, var.boot_seconds]
 }
 
 run "refuses_a_missing_image" {

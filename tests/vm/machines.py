@@ -32,6 +32,7 @@ def run(command: Sequence[str], environment: Mapping[str, str] | None = None, se
 
     timeout(1) ends what the command has started, too.
     """
+    print(" ".join(command), end=": ", flush=True)
     started = time.monotonic()
     done = subprocess.run(
         ["timeout", "--kill-after=60", str(seconds), *command],
@@ -43,7 +44,7 @@ def run(command: Sequence[str], environment: Mapping[str, str] | None = None, se
         text=True,
         check=False,
     )
-    print(f"{' '.join(command)}: {time.monotonic() - started:.0f} s, status {done.returncode}", flush=True)
+    print(f"{time.monotonic() - started:.0f} s, status {done.returncode}", flush=True)
     assert done.returncode == 0, done.stdout[-6000:]
     return done.stdout
 
