@@ -16,6 +16,8 @@ from pathlib import Path
 
 import requests
 
+from tools.vm_libvirt import POOLS
+
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 LEFT = re.compile(r"changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)")
@@ -58,12 +60,12 @@ def changes(output: str) -> int:
 
 
 def libvirt_has(name: str) -> list[str]:
-    """Domains, networks and pools of the lab that libvirt still knows."""
+    """Domains, networks, pools and disks of the lab that are still there."""
     found = []
     for kind in ("list", "net-list", "pool-list"):
         names = run(["virsh", "-c", "qemu:///system", "--quiet", kind, "--all", "--name"]).split()
         found += [f"{kind} {item}" for item in names if item == f"hl-{name}" or item.startswith(f"hl-{name}-")]
-    return found
+    return found + [str(path) for path in (POOLS / name).rglob("*")]
 
 
 def instances(address: str, authority: Path) -> dict[str, str]:
