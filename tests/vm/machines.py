@@ -5,21 +5,19 @@ python -m tests.vm.machines INVENTORY runs the acceptance tests that do not depe
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
-import requests
+import pytest
 
+from tests.running import BIN, wait_until
+from tools.lab import ROOT, Lab, load
 from tools.vm_libvirt import POOLS
 
-ROOT = Path(__file__).resolve().parents[2]
-BIN = Path(sys.executable).parent
 LEFT = re.compile(r"changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)")
 SECONDS = 5400
 """The longest step: a first `vagrant up` under emulation."""
@@ -68,32 +66,34 @@ def libvirt_has(name: str) -> list[str]:
     return found + [str(path) for path in (POOLS / name).rglob("*")]
 
 
-def instances(address: str, authority: Path) -> dict[str, str]:
+def lab_of(inventory: str, name: str) -> Lab:
+    """The lab of an inventory, whose name the environment of pytest does not hold."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LAB_NAME", name)
+        return load([inventory])
+
+
+def instances(lab: Lab) -> dict[str, str]:
     """Each backend instance and its state, as the page's API says."""
-    answer = requests.get(f"https://{address}/api/instances", verify=str(authority), timeout=60)
+    answer = lab.get(f"{lab.pages()[0]}/api/instances", timeout=60)
     answer.raise_for_status()
     return {item["name"]: item["state"] for item in answer.json()["instances"]}
 
 
-def wait_for(address: str, authority: Path, wanted: set[str], seconds: float) -> None:
+def wait_for(lab: Lab, wanted: set[str], seconds: float) -> None:
     """Wait until exactly the wanted instances pass."""
-    deadline = time.monotonic() + seconds
-    seen: object = None
-    while time.monotonic() < deadline:
-        try:
-            seen = instances(address, authority)
-            if {name for name, state in seen.items() if state == "passing"} == wanted:
-                return
-        except requests.RequestException as error:
-            seen = error
-        time.sleep(1)
-    raise AssertionError(f"{wanted} not passing within {seconds:g} s; last seen: {seen}")
+
+    def they_pass() -> bool:
+        seen = instances(lab)
+        assert {name for name, state in seen.items() if state == "passing"} == wanted, seen
+        return True
+
+    wait_until(they_pass, seconds, f"{wanted} pass", every=1)
 
 
-def resolved(service: str, inventory: str, name: str) -> set[str]:
+def resolved(lab: Lab, service: str) -> set[str]:
     """The addresses that a process on the frontend gets for a name."""
-    ask = ["-m", "ansible.builtin.command", "-a", f"getent ahostsv4 {service}"]
-    output = run([str(BIN / "ansible"), "-i", inventory, "frontend-1", *ask], {"LAB_NAME": name})
+    output = run(lab.group("frontend")[0].ssh("getent", "ahostsv4", service, timeout=60))
     return set(re.findall(r"^([\d.]+) +STREAM", output, re.MULTILINE))
 
 
@@ -113,26 +113,6 @@ def acceptance(inventory: str, name: str) -> None:
         check=False,
     )
     assert done.returncode == 0, f"pytest ended with status {done.returncode}"
-
-
-def addresses(inventory: str, name: str) -> dict[str, str]:
-    """Machine to address."""
-    command = [
-        str(BIN / "ansible"),
-        "-i",
-        inventory,
-        "lab",
-        "-c",
-        "local",
-        "-m",
-        "debug",
-        "-a",
-        "var=lab_address",
-        "-o",
-    ]
-    output = run(command, {"LAB_NAME": name, "ANSIBLE_CALLBACK_RESULT_FORMAT": "json", "ANSIBLE_STRATEGY": "linear"})
-    found = re.findall(r"^(\S+) \| SUCCESS => (\{.*\})$", output, re.MULTILINE)
-    return {host: json.loads(text)["lab_address"] for host, text in found}
 
 
 if __name__ == "__main__":

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.vm.machines import BIN, ROOT, acceptance, addresses, changes, libvirt_has, run, wait_for
-from tools.lab import load
+from tests.running import BIN
+from tests.vm.machines import acceptance, changes, lab_of, libvirt_has, run, wait_for
+from tools.lab import ROOT, Lab
 
 NAME = "tftest"
 INVENTORY = "inventories/terraform"
 ENVIRONMENT = {"LAB_NAME": NAME}
-AUTHORITY = ROOT / ".lab" / NAME / "tls/ca.pem"
 PLAYBOOK = str(BIN / "ansible-playbook")
 PLAN = re.compile(r"Plan: (\d+) to add, (\d+) to change, (\d+) to destroy")
 PER_MACHINE = 4
@@ -30,7 +30,7 @@ def terraform(action: str, backends: int) -> str:
 
 
 @pytest.fixture(scope="module")
-def frontend() -> Iterator[str]:
+def lab() -> Iterator[Lab]:
     state = ROOT / "terraform/terraform.tfstate"
     if state.exists() and json.loads(state.read_text())["resources"]:
         pytest.fail("Terraform's state holds a lab in use: remove it first (make vm-down).")
@@ -38,33 +38,31 @@ def frontend() -> Iterator[str]:
     try:
         terraform("apply", 1)
         run([PLAYBOOK, "-i", INVENTORY, "site.yml"], ENVIRONMENT)
-        yield addresses(INVENTORY, NAME)["frontend-1"]
+        yield lab_of(INVENTORY, NAME)
     finally:
         terraform("destroy", 1)
         assert libvirt_has(NAME) == []
 
 
-def test_one_backend(frontend: str) -> None:
-    wait_for(frontend, AUTHORITY, {"backend-1"}, 60)
+def test_one_backend(lab: Lab) -> None:
+    wait_for(lab, {"backend-1"}, 60)
     run([str(BIN / "python"), "-m", "tools.status", "-i", INVENTORY], ENVIRONMENT)
     assert changes(run([PLAYBOOK, "-i", INVENTORY, "site.yml"], ENVIRONMENT)) == 0
 
 
-def test_two_and_one_again(frontend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_and_one_again(lab: Lab) -> None:
     grown = PLAN.search(terraform("apply", 2))
     assert grown
     assert grown.groups() == (str(PER_MACHINE), "0", "0")
     run([PLAYBOOK, "-i", INVENTORY, "site.yml"], ENVIRONMENT)
-    wait_for(frontend, AUTHORITY, {"backend-1", "backend-2"}, 120)
+    wait_for(lab, {"backend-1", "backend-2"}, 120)
     acceptance(INVENTORY, NAME)
 
     shrunk = PLAN.search(terraform("apply", 1))
     assert shrunk
     assert shrunk.groups() == ("0", "0", str(PER_MACHINE))
     run([PLAYBOOK, "-i", INVENTORY, "playbooks/remove.yml", "-e", "machine=backend-2"], ENVIRONMENT)
-    wait_for(frontend, AUTHORITY, {"backend-1"}, 60)
-    monkeypatch.setenv("LAB_NAME", NAME)  # pytest's own process has another lab's
-    lab = load([INVENTORY])
+    wait_for(lab, {"backend-1"}, 60)
     nodes = [node["Node"] for node in lab.consul().catalog.nodes()[1]]
     assert "backend-2" not in nodes
     assert "backend-2" not in lab.vault().list("auth/approle/role")["data"]["keys"]

@@ -6,43 +6,45 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.vm.machines import BIN, ROOT, acceptance, addresses, changes, libvirt_has, resolved, run, wait_for
+from tests.running import BIN
+from tests.vm.machines import acceptance, changes, instances, lab_of, libvirt_has, resolved, run, wait_for
+from tools.lab import Lab
 
 NAME = "vmtest"
 INVENTORY = "inventories/vagrant-small"
 # With a folder of its own for what Vagrant notes, so that a lab in use is left alone.
 ENVIRONMENT = {"LAB_NAME": NAME, "LAB_PROFILE": "small", "VAGRANT_DOTFILE_PATH": f".vagrant/{NAME}"}
-AUTHORITY = ROOT / ".lab" / NAME / "tls/ca.pem"
 
 
 @pytest.fixture(scope="module")
-def frontend() -> Iterator[str]:
+def lab() -> Iterator[Lab]:
     try:
         run(["vagrant", "up"], ENVIRONMENT)
-        yield addresses(INVENTORY, NAME)["frontend-1"]
+        yield lab_of(INVENTORY, NAME)
     finally:
         run(["vagrant", "destroy", "-f"], ENVIRONMENT)
         assert libvirt_has(NAME) == []
 
 
-def test_lab_is_healthy(frontend: str) -> None:
-    wait_for(frontend, AUTHORITY, {"backend-1", "backend-2"}, 60)
+def test_lab_is_healthy(lab: Lab) -> None:
+    wait_for(lab, {"backend-1", "backend-2"}, 60)
     run([str(BIN / "python"), "-m", "tools.status", "-i", INVENTORY], ENVIRONMENT)
 
 
-def test_second_run_changes_nothing(frontend: str) -> None:
-    assert frontend
+def test_second_run_changes_nothing(lab: Lab) -> None:
+    assert lab
     assert changes(run(["vagrant", "provision"], ENVIRONMENT)) == 0
 
 
-def test_halted_backend_leaves(frontend: str) -> None:
+def test_halted_backend_leaves(lab: Lab) -> None:
     run(["vagrant", "halt", "backend-2"], ENVIRONMENT)
-    wait_for(frontend, AUTHORITY, {"backend-1"}, 60)
-    assert resolved("backend.service.consul", INVENTORY, NAME) == {addresses(INVENTORY, NAME)["backend-1"]}
+    wait_for(lab, {"backend-1"}, 60)
+    assert instances(lab)["backend-2"] == "critical"
+    assert resolved(lab, "backend.service.consul") == {lab.machine("backend-1").address}
     run(["vagrant", "up", "--no-provision", "backend-2"], ENVIRONMENT)
-    wait_for(frontend, AUTHORITY, {"backend-1", "backend-2"}, 600)
+    wait_for(lab, {"backend-1", "backend-2"}, 600)
 
 
-def test_acceptance(frontend: str) -> None:
-    assert frontend
+def test_acceptance(lab: Lab) -> None:
+    assert lab
     acceptance(INVENTORY, NAME)
