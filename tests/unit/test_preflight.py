@@ -103,7 +103,7 @@ def test_a_network_that_is_none() -> None:
 
 
 def test_unknown_options_name_the_nearest() -> None:
-    known = {"consul_raft_multiplier", "vault_agent_user", "lab_name"}
+    known = {"consul_raft_multiplier", "vault_agent_log_level", "lab_name"}
     problems = preflight.check_options(
         {
             "consul_raft_multiplyer": ["a"],

@@ -130,4 +130,4 @@ def test_the_units_are_hardened(exposure: Callable[[str, str], float], unit: str
 
 def test_wrong_options_are_refused_with_a_sentence(refuses: Callable[..., str]) -> None:
     assert "Set vault_program to the path of vault" in refuses(vault_program="/nonexistent/vault")
-    assert "argument 'vault_port' is of type str" in refuses(vault_port="many")
+    assert "argument 'vault_audit_log_keep' is of type str" in refuses(vault_audit_log_keep="many")

@@ -114,7 +114,5 @@ def test_the_unit_is_hardened(exposure: Callable[[str, str], float]) -> None:
 
 
 def test_wrong_options_are_refused_with_a_sentence(refuses: Callable[..., str]) -> None:
-    assert "vault_agent_secrets_directory must be in /run, which is tmpfs" in refuses(
-        vault_agent_secrets_directory="/var/lib/secrets"
-    )
+    assert "vault_agent_address must begin with https://" in refuses(vault_agent_address="http://192.0.2.1:8200")
     assert "value of vault_agent_log_level must be one of" in refuses(vault_agent_log_level="LOUD")
