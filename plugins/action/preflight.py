@@ -37,6 +37,26 @@ READ_HERE = {
     "lab_preflight_skip",
     "lab_programs",
 }
+# Where each role runs; consul and dnsmasq run everywhere.
+ROLE_GROUPS = {
+    "backend": "backend",
+    "frontend": "frontend",
+    "postgresql": "database",
+    "vault": "control",
+    "vault_agent": "backend",
+}
+# What one machine is told, another one must know as well.
+WHOLE_LAB = (
+    "backend_db_credentials",
+    "lab_datacenter",
+    "lab_domain",
+    "lab_name",
+    "lab_network",
+    "lab_vault_shares",
+    "lab_vault_threshold",
+    "vault_database_default_ttl",
+    "vault_database_max_ttl",
+)
 MEBIBYTE = 1024 * 1024
 LAB_NAME = re.compile(r"[a-z]([a-z0-9-]{0,9}[a-z0-9])?")
 IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -195,6 +215,48 @@ def check_options(variables: Mapping[str, Sequence[str]], known: set[str], prefi
     return problems
 
 
+def check_owners(
+    own: Mapping[str, Iterable[str]], options: Mapping[str, str], groups: Mapping[str, Sequence[str]]
+) -> list[str]:
+    """Options on a machine's own line (host to names) of a role (option to role) that does not run there."""
+    problems = []
+    for host, names in own.items():
+        for name in sorted(names):
+            group = ROLE_GROUPS.get(options.get(name, ""))
+            if group and host not in groups.get(group, ()):
+                problems.append(
+                    f"{name} has no effect on {host}: role {options[name]} runs on the machines of group '{group}'. "
+                    "Move it there, or remove it."
+                )
+    return problems
+
+
+def check_group_vars(own: Mapping[str, Iterable[str]], shipped: set[str]) -> list[str]:
+    """Options in the ``vars`` of a group of a hosts file (group to names) that ``group_vars`` sets, which wins."""
+    return [
+        f"{name} has no effect in the vars of group '{group}', since inventories/group_vars sets it and wins: write it "
+        f"into inventories/group_vars/{'lab/' if group in ('all', 'lab') else f'{group}.yml'}."
+        for group, names in own.items()
+        for name in sorted(shipped.intersection(names))
+    ]
+
+
+def check_whole_lab(values: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Options of the whole lab (name to value by host) that machines know differently."""
+    problems = []
+    for name, by_host in values.items():
+        hosts: dict[str, list[str]] = {}
+        for host, value in by_host.items():
+            hosts.setdefault(str(value), []).append(host)
+        if len(hosts) > 1:
+            said = " and ".join(f"'{value}' for {', '.join(found)}" for value, found in hosts.items())
+            problems.append(
+                f"{name} is {said}, but the whole lab has one: write it into inventories/group_vars/lab/, and nowhere "
+                "else."
+            )
+    return problems
+
+
 def check_choices(values: Mapping[str, Mapping[str, Any]], choices: Mapping[str, Sequence[Any]]) -> list[str]:
     """Options (name to value by host) whose value is not one of the choices of the role's argument_specs."""
     problems = []
@@ -283,17 +345,17 @@ def check_capacity(starting: int, new: bool, memory_mib: int, disk_mib: int, dir
     return problems
 
 
-def option_specs(roles: Path) -> tuple[set[str], set[str], dict[str, list[Any]]]:
-    """Read every role's argument_specs: the roles' names, all options, and the choices of those that have some."""
+def option_specs(roles: Path) -> tuple[set[str], dict[str, str], dict[str, list[Any]]]:
+    """Read every role's argument_specs: the roles' names, the role of each option, and the choices of some."""
     names: set[str] = set()
-    options: set[str] = set()
+    options: dict[str, str] = {}
     choices: dict[str, list[Any]] = {}
     for file in sorted(roles.glob("*/meta/argument_specs.yml")):
         names.add(file.parent.parent.name)
         specs = (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get("argument_specs", {})
         for entry in specs.values():
             for option, spec in (entry.get("options") or {}).items():
-                options.add(option)
+                options[option] = file.parent.parent.name
                 if spec.get("choices"):
                     choices[option] = spec["choices"]
     return names, options, choices
@@ -434,16 +496,17 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
             }
             problems += check_addresses(addresses, str(value(first, "lab_network")))
 
-        roles, known, choices = option_specs(project / "roles")
+        roles, options, choices = option_specs(project / "roles")
         choices |= self._task.args.get("choices") or {}
         prefixes = roles | {"lab"}
         texts = [file.read_text(encoding="utf-8") for file in sorted(project.glob("playbooks/**/*.yml"))]
         for host in hosts:
             texts.extend(str(item) for item in raw[host].values() if isinstance(item, (str, list, dict)))
-        known = known | READ_HERE
+        shipped: set[str] = set()
         for file in sorted((project / "inventories" / "group_vars").glob("**/*.yml")):
-            # What is shipped there under lab_ is the list of the lab's own options.
-            known |= set(re.findall(r"^(lab_\w+):", file.read_text(encoding="utf-8"), re.MULTILINE))
+            shipped |= set(re.findall(r"^(\w+):", file.read_text(encoding="utf-8"), re.MULTILINE))
+        # What is shipped there under lab_ is the list of the lab's own options.
+        known = set(options) | READ_HERE | {name for name in shipped if name.startswith("lab_")}
         for text in texts:
             known |= used_names(text, prefixes)
         owners: dict[str, list[str]] = {}
@@ -452,8 +515,12 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
                 if isinstance(name, str) and IDENTIFIER.fullmatch(name):
                     owners.setdefault(name, []).append(host)
         problems += check_options(owners, known, prefixes)
-        values = {name: {host: value(host, name) for host in owners.get(name, ())} for name in choices}
+        values = {name: {host: value(host, name) for host in owners.get(name, ())} for name in (*choices, *WHOLE_LAB)}
         problems += check_choices(values, choices)
+        problems += check_whole_lab({name: values[name] for name in WHOLE_LAB})
+        inventory = variables["hostvars"]._inventory
+        problems += check_owners({host: inventory.hosts[host].vars for host in hosts}, options, variables["groups"])
+        problems += check_group_vars({name: group.vars for name, group in inventory.groups.items()}, shipped)
         programs = value(first, "lab_programs")
         if isinstance(programs, Mapping):
             problems += check_programs(dict(programs), ())

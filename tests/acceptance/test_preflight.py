@@ -24,7 +24,9 @@ def broken(tmp_path: Path) -> Path:
         "lab_index": 101,
         "backend_db_credentails": "kv",
         "backend_db_credentials": "kvv",
+        "postgresql_shared_buffers": "64MB",
     }
+    children["control"]["vars"] = {"consul_domain": "other"}
     copy = tmp_path / "inventory"
     shutil.copytree(ROOT / "inventories" / "containers", copy)
     (copy / "hosts.yml").write_text(yaml.safe_dump(shipped), encoding="utf-8")
@@ -43,6 +45,9 @@ def test_all_problems_are_said_at_once(running: Running, broken: Path, arguments
         "lab_index 101 is backend-1's already",
         "Unknown option 'backend_db_credentails' (set for backend-2): did you mean 'backend_db_credentials'?",
         "backend_db_credentials is 'kvv'",
+        "the whole lab has one",
+        "postgresql_shared_buffers has no effect on backend-2: role postgresql runs on",
+        "consul_domain has no effect in the vars of group 'control'",
     ):
         assert sentence in run.output, run.output
     assert "PLAY [Machines]" not in run.output

@@ -122,6 +122,36 @@ def test_unknown_options_name_the_nearest() -> None:
     ]
 
 
+def test_an_option_where_its_role_does_not_run() -> None:
+    options = {"backend_threads": "backend", "vault_agent_log_level": "vault_agent", "consul_log_level": "consul"}
+    own = {"backend-1": list(options), "frontend-1": ["consul_log_level", "lab_index", "backend_threads"]}
+    assert preflight.check_owners(own, options, GROUPS) == [
+        "backend_threads has no effect on frontend-1: role backend runs on the machines of group 'backend'. Move it "
+        "there, or remove it."
+    ]
+
+
+def test_an_option_that_group_vars_overrides() -> None:
+    problems = preflight.check_group_vars(
+        {"lab": {"lab_machines": "containers", "lab_domain": "x"}, "control": {"consul_domain": "y"}},
+        {"lab_domain", "consul_domain"},
+    )
+    assert problems == [
+        "lab_domain has no effect in the vars of group 'lab', since inventories/group_vars sets it and wins: write it "
+        "into inventories/group_vars/lab/.",
+        "consul_domain has no effect in the vars of group 'control', since inventories/group_vars sets it and wins: "
+        "write it into inventories/group_vars/control.yml.",
+    ]
+
+
+def test_an_option_of_the_whole_lab_that_machines_know_differently() -> None:
+    assert preflight.check_whole_lab({"lab_domain": {"a": "x", "b": "x"}, "lab_name": {}}) == []
+    assert preflight.check_whole_lab({"lab_domain": {"a": "x", "b": "y", "c": "x"}}) == [
+        "lab_domain is 'x' for a, c and 'y' for b, but the whole lab has one: write it into "
+        "inventories/group_vars/lab/, and nowhere else."
+    ]
+
+
 def test_used_names_are_those_that_are_read() -> None:
     text = """
     # vault_comment

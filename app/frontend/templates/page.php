@@ -52,7 +52,7 @@ $answering = $state->problem !== 'backend';
   <div class="problem" data-problem="backend"<?= hidden_unless($state->problem === 'backend') ?>>
     <h2>No backend instance answers</h2>
     <p>The page itself works, but nothing behind <code>/api/</code> does: Consul knows no healthy address for
-      <code>backend.service.consul</code>, or none of them takes a connection.
+      <code><?= e((string) getenv('FRONTEND_BACKEND_NAME')) ?></code>, or none of them takes a connection.
       <span class="scripted">Trying again all the time; this message goes away by itself.</span></p>
   </div>
   <div class="problem mild" data-problem="database"<?= hidden_unless($state->problem === 'database') ?>>
