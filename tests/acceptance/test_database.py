@@ -2,11 +2,35 @@
 
 from __future__ import annotations
 
+import secrets
+import shlex
+import subprocess
+from typing import Any
+
 import pytest
 
 from tests.running import Running, Traffic, wait_until
 
 MAX_TTL = 90
+LARGEST = 50
+"""Backends of Terraform's largest lab."""
+CROWD = """
+import sys, threading, psycopg2
+count, password = int(sys.argv[1]), sys.stdin.readline().strip()
+opened, problems, places = [], [], threading.Semaphore(8)
+def connect():
+    with places:
+        try:
+            opened.append(psycopg2.connect(host="postgresql.service.consul", dbname="lab", user="crowd",
+                password=password, sslmode="verify-full", sslrootcert="/etc/backend/tls/ca.pem", connect_timeout=30))
+        except psycopg2.Error as error:
+            problems.append(str(error).strip())
+threads = [threading.Thread(target=connect) for _ in range(count)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print(len(opened), *set(problems), flush=True)
+sys.stdin.read()
+"""
 
 
 def users(running: Running) -> set[str]:
@@ -95,3 +119,31 @@ def test_users_change_at_their_max_ttl_and_no_request_fails(running: Running) ->
     assert {name: running.sh(name, "systemctl show -P MainPID backend") for name in names} == pids
     assert created in [note["id"] for note in running.api("notes").json()["notes"]]
     assert running.api(f"notes/{created}", "DELETE").status_code == 204
+
+
+@pytest.mark.timeout(120)
+def test_the_pools_of_fifty_backends_are_open_at_once(running: Running, vault: Any) -> None:
+    """As many connections as a full pool on each of fifty machines; the lab goes on, and Vault still makes users."""
+    name = running.names("backend")[0]
+    size = int(running.sh(name, "systemctl show -P Environment backend").partition("BACKEND_POOL_SIZE=")[2].split()[0])
+    others = size * (LARGEST - len(running.names("backend")))
+    password = secrets.token_urlsafe(16)
+    running.sql(f"create role crowd login password '{password}' in role lab_rw")
+    command = f"/opt/backend/current/bin/python -c {shlex.quote(CROWD)} {others}"
+    with subprocess.Popen(
+        ["ssh", "-F", str(running.ssh_config), name, command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as crowd:
+        assert crowd.stdin
+        assert crowd.stdout
+        try:
+            print(password, file=crowd.stdin, flush=True)
+            assert crowd.stdout.readline().strip() == str(others)
+            assert int(running.sql("select count(*) from pg_stat_activity where usename = 'crowd'")) == others
+            with Traffic(running, "notes", count=40, rate=40) as traffic:
+                user = vault.read(f"database/creds/{name}")
+            traffic.require_no_failure(40)
+        finally:
+            crowd.stdin.close()
+            crowd.wait(timeout=30)
+            running.sql("drop role crowd")
+    vault.sys.revoke_lease(user["lease_id"])
