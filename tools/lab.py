@@ -18,10 +18,19 @@ import consul
 import hvac
 import requests
 
+from plugins.module_utils.server_name import ServerNameAdapter
+
 ROOT = Path(__file__).resolve().parents[1]
 GROUPS = ("control", "database", "backend", "frontend")
 CONSUL_PORT = 8501
 VAULT_PORT = 8200
+BACKEND_PORT = 8443
+# Port to the group that answers there, and the variable with the name that its certificates bear.
+SERVER_NAMES = {
+    CONSUL_PORT: ("control", "lab_consul_server_name"),
+    VAULT_PORT: ("control", "lab_vault_server_name"),
+    BACKEND_PORT: ("backend", "backend_consul_check_name"),
+}
 TIMEOUT = 3.0
 
 
@@ -106,7 +115,7 @@ class Lab:
     def consul(self, machine: Machine | None = None, token: str | None = None, timeout: float = TIMEOUT) -> Any:
         """A Consul client (py-consul) for a server, with the management token unless another is given."""
         chosen = machine or self.group("control")[0]
-        return consul.Consul(
+        client = consul.Consul(
             host=chosen.address,
             port=CONSUL_PORT,
             scheme="https",
@@ -114,6 +123,8 @@ class Lab:
             token=self.secrets().get("consul_management", "") if token is None else token,
             connections_timeout=timeout,
         )
+        client.http.session = self.session()
+        return client
 
     def vault(self, machine: Machine | None = None, token: str | None = None, timeout: float = TIMEOUT) -> Any:
         """A Vault client (hvac) for a node, with the administrator's token unless another is given."""
@@ -121,13 +132,28 @@ class Lab:
         return hvac.Client(
             url=f"https://{chosen.address}:{VAULT_PORT}",
             token=self.vault_token() if token is None else token,
-            verify=str(self.authority),
+            session=self.session(),
             timeout=max(1, round(timeout)),
         )
 
+    def session(self) -> requests.Session:
+        """A session that trusts the lab's CA, and expects of each service of each machine the service's own name."""
+        session = requests.Session()
+        session.trust_env = False
+        session.verify = str(self.authority)
+        for port, (group, variable) in SERVER_NAMES.items():
+            for machine in self.group(group):
+                session.mount(f"https://{machine.address}:{port}/", ServerNameAdapter(self.variables[variable]))
+        return session
+
+    def request(self, method: str, url: str, timeout: float = TIMEOUT, **options: Any) -> requests.Response:
+        """A request to a service of the lab by its machine's address."""
+        with self.session() as session:
+            return session.request(method, url, timeout=timeout, **options)
+
     def get(self, url: str, timeout: float = TIMEOUT, **options: Any) -> requests.Response:
-        """GET with the lab's CA."""
-        return requests.get(url, verify=str(self.authority), timeout=timeout, **options)
+        """GET by its machine's address."""
+        return self.request("GET", url, timeout, **options)
 
     def pages(self) -> list[str]:
         """The page's address on each frontend machine."""
@@ -172,7 +198,10 @@ def load(inventory: Sequence[str] = (), extra: dict[str, Any] | None = None) -> 
             network=str(first.get("lab_network", "")),
             inventory=", ".join(sources),
             machines=machines,
-            variables={"machines_directory": str(first.get("lab_machines_directory", ""))},
+            variables={
+                "machines_directory": str(first.get("lab_machines_directory", "")),
+                **{name: str(first[name]) for _, name in SERVER_NAMES.values()},
+            },
         )
     except (AnsibleError, KeyError) as error:
         raise LabError(f"The inventory {', '.join(sources)} cannot be read: {error}") from error

@@ -15,6 +15,10 @@ options:
     description: CA of the nodes' certificates.
     type: path
     required: true
+  server_name:
+    description: Name that the nodes' certificates bear, such as V(vault.service.consul).
+    type: str
+    required: true
   timeout:
     description: Seconds to wait for a cluster that does not answer, or has no leader at the moment.
     type: int

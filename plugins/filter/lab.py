@@ -44,23 +44,31 @@ def nameservers(resolv_conf: str) -> list[str]:
     return [str(server) for server in servers if server.version == 4 and not server.is_loopback]
 
 
-def service_certificates(services: dict[str, list[str]], host: str, address: str, domain: str) -> list[dict[str, Any]]:
+def is_address(name: str) -> bool:
+    """Whether a name is an IP address."""
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def service_certificates(services: dict[str, list[str]], host: str) -> list[dict[str, Any]]:
     """The certificates of a host, as entries of the ``certificates`` module.
 
+    A certificate names what its service alone is, not the machine: its other services must not pass for it.
+
     Args:
-        services: service to the DNS names that its clients ask for.
-        host: the host's name; also the folder of its certificates.
-        address: the host's IP address.
-        domain: Consul's domain.
+        services: service to the names, the first a DNS name, that its clients expect.
+        host: the host's name, the folder of its certificates.
 
     """
-    own_names = [host, f"{host}.node.{domain}", "localhost"]
     return [
         {
             "name": f"{host}/{service}",
             "common_name": names[0],
-            "dns_names": [*names, *own_names],
-            "ip_addresses": [address, "127.0.0.1"],
+            "dns_names": [name for name in names if not is_address(name)],
+            "ip_addresses": [name for name in names if is_address(name)],
         }
         for service, names in services.items()
     ]

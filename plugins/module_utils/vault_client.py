@@ -10,6 +10,7 @@ try:
     import hvac
     import hvac.adapters
     import requests
+    from ansible.module_utils.server_name import new_session
 
     HVAC_ERROR = ""
 except ImportError as error:  # reported by a sentence in open_vault
@@ -56,17 +57,10 @@ class Fails(Protocol):
 CONNECTION_ARGUMENTS: dict[str, dict[str, Any]] = {
     "url": {"type": "list", "elements": "str", "required": True},
     "ca_cert": {"type": "path", "required": True},
+    "server_name": {"type": "str", "required": True},
     "timeout": {"type": "int", "default": 60},
 }
 TOKEN_ARGUMENTS: dict[str, dict[str, Any]] = {"token_file": {"type": "path", "required": True, "no_log": False}}
-
-
-def new_session(ca_cert: str) -> requests.Session:
-    """A session that trusts one CA only, whatever proxies and CA bundles the environment names."""
-    session = requests.Session()
-    session.trust_env = False
-    session.verify = ca_cert
-    return session
 
 
 def errors_of(response: requests.Response) -> str:
@@ -84,15 +78,15 @@ class Vault:
     Args:
         urls: addresses of nodes, such as ``https://192.0.2.11:8200``; any may be down.
         ca_cert: path of the CA that signed the nodes' certificates.
+        server_name: the name that these must bear.
         token: a token, or "" for requests that need none.
         timeout: seconds for which a request is repeated while no node can serve it.
     """
 
-    def __init__(self, urls: list[str], ca_cert: str, token: str = "", timeout: float = 60) -> None:
+    def __init__(self, urls: list[str], ca_cert: str, server_name: str, token: str = "", timeout: float = 60) -> None:
         self.urls = [url.rstrip("/") for url in urls]
-        self.ca_cert = ca_cert
         self.timeout = timeout
-        self.session = new_session(ca_cert)
+        self.session = new_session(ca_cert, server_name)
         self.current = self.urls[0]
         self._client = hvac.Client(
             url=self.current,
@@ -242,4 +236,5 @@ def open_vault(module: Fails, *, with_token: bool = True, unborn: dict[str, Any]
         if module.check_mode:
             module.exit_json(changed=True, msg=str(error), **(unborn or {}))
         module.fail_json(msg=str(error))
-    return Vault(module.params["url"], module.params["ca_cert"], token, module.params["timeout"])
+    params = module.params
+    return Vault(params["url"], params["ca_cert"], params["server_name"], token, params["timeout"])

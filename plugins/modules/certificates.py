@@ -67,8 +67,7 @@ EXAMPLES = r"""
     certificates:
       - name: backend-1/backend
         common_name: backend.service.consul
-        dns_names: [backend.service.consul, backend-1.node.consul]
-        ip_addresses: [10.80.1.101]
+        dns_names: [backend.service.consul]
 """
 
 RETURN = r"""

@@ -24,6 +24,10 @@ options:
     description: File with the certificate of the authority that issued the servers' certificates.
     type: path
     required: true
+  server_name:
+    description: Name that the servers' certificates bear, such as V(server.dc1.consul).
+    type: str
+    required: true
   token:
     description: Secret ID of a token that may write ACLs, such as the initial management token.
     type: str
@@ -105,6 +109,7 @@ EXAMPLES = r"""
   consul_acl:
     urls: ["https://10.80.1.11:8501", "https://10.80.1.12:8501"]
     ca_path: ca.pem
+    server_name: server.dc1.consul
     token: "{{ consul_management }}"
     policies:
       - {name: backend-read, rules: 'service "backend" { policy = "read" }'}
@@ -116,6 +121,7 @@ EXAMPLES = r"""
   consul_acl:
     urls: ["https://10.80.1.11:8501"]
     ca_path: ca.pem
+    server_name: server.dc1.consul
     token: "{{ consul_management }}"
     absent: ["*/backend-3"]
 """
@@ -139,16 +145,20 @@ deleted:
 """
 
 import fnmatch
-import http.client
-import json
-import ssl
 import time
-import urllib.parse
 import uuid
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
+
+try:
+    import requests
+    from ansible.module_utils.server_name import new_session
+
+    MISSING = ""
+except ImportError as error:
+    MISSING = str(error)
 
 # Accessor IDs are derived in this namespace; another one would make every token anew.
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "hashistack-lab:consul-token")
@@ -258,22 +268,12 @@ def plan_policies(existing: dict[str, Json], policies: list[Json]) -> list[Chang
 
 
 class Client:
-    """One connection to the first Consul server that answers.
+    """One connection to one Consul server."""
 
-    Made here over the standard library because Ansible's open_url opens a connection a request and follows the
-    controller's proxy settings, which know nothing of the lab's network.
-    """
-
-    def __init__(self, url: str, ca_path: str, token: str) -> None:
-        parts = urllib.parse.urlsplit(url)
+    def __init__(self, url: str, ca_path: str, server_name: str, token: str) -> None:
         self.url = url
-        self.headers = {"X-Consul-Token": token, "Content-Type": "application/json"}
-        self.connection = http.client.HTTPSConnection(
-            parts.hostname or "",
-            parts.port or 443,
-            timeout=10,
-            context=ssl.create_default_context(cafile=ca_path),
-        )
+        self.session = new_session(ca_path, server_name)
+        self.session.headers["X-Consul-Token"] = token
 
     def request(self, method: str, path: str, body: Json | None = None) -> Any:
         """The decoded answer; None where the object does not exist.
@@ -283,26 +283,24 @@ class Client:
             RejectedError: any other error.
         """
         try:
-            self.connection.request(method, path, None if body is None else json.dumps(body), self.headers)
-            response = self.connection.getresponse()
-            text = response.read().decode(errors="replace")
-        except ssl.SSLCertVerificationError as error:
+            response = self.session.request(method, self.url + path, json=body, timeout=10)
+        except requests.exceptions.SSLError as error:
             raise RejectedError(f"{self.url}: {error}") from error
-        except (OSError, http.client.HTTPException) as error:
-            self.connection.close()
+        except requests.RequestException as error:
             raise UnavailableError(f"{self.url}: {error}") from error
-        if response.status == 404:
+        text, status = response.text, response.status_code
+        if status == 404:
             return None
-        if response.status == 403 and "ACL not found" in text:
+        if status == 403 and "ACL not found" in text:
             raise UnavailableError(f"{self.url} does not know the management token")
-        if response.status in (429, 500, 502, 503, 504):
-            raise UnavailableError(f"{self.url}: {response.status} {text.strip()}")
-        if response.status >= 400:
-            raise RejectedError(f"{self.url} refused {method} {path}: {response.status} {text.strip()}")
-        return json.loads(text) if text.strip() else None
+        if status in (429, 500, 502, 503, 504):
+            raise UnavailableError(f"{self.url}: {status} {text.strip()}")
+        if status >= 400:
+            raise RejectedError(f"{self.url} refused {method} {path}: {status} {text.strip()}")
+        return response.json() if text.strip() else None
 
 
-def connect(urls: list[str], ca_path: str, token: str) -> tuple[Client, list[Json]]:
+def connect(urls: list[str], ca_path: str, server_name: str, token: str) -> tuple[Client, list[Json]]:
     """A client of the first server that can list tokens, and that list.
 
     Raises:
@@ -310,7 +308,7 @@ def connect(urls: list[str], ca_path: str, token: str) -> tuple[Client, list[Jso
     """
     reasons = []
     for url in urls:
-        client = Client(url, ca_path, token)
+        client = Client(url, ca_path, server_name, token)
         try:
             return client, client.request("GET", "/v1/acl/tokens")
         except UnavailableError as error:
@@ -347,6 +345,7 @@ def main() -> None:
         argument_spec={
             "urls": {"type": "list", "elements": "str", "required": True},
             "ca_path": {"type": "path", "required": True},
+            "server_name": {"type": "str", "required": True},
             "token": {"type": "str", "required": True, "no_log": True},
             "policies": {
                 "type": "list",
@@ -379,6 +378,8 @@ def main() -> None:
         supports_check_mode=True,
     )
     options = module.params
+    if MISSING:
+        module.fail_json(msg=f"This module needs the Python package requests on the controller: {MISSING}")
 
     def plan(existing: list[Json], policies: dict[str, Json]) -> list[Change]:
         return plan_policies(policies, options["policies"]) + plan_tokens(
@@ -387,7 +388,7 @@ def main() -> None:
 
     try:
         client, existing = wait_for_servers(
-            lambda: connect(options["urls"], options["ca_path"], options["token"]),
+            lambda: connect(options["urls"], options["ca_path"], options["server_name"], options["token"]),
             0 if module.check_mode else options["timeout"],
         )
         found = {p["name"]: client.request("GET", f"/v1/acl/policy/name/{p['name']}") for p in options["policies"]}

@@ -21,6 +21,10 @@ options:
     description: File with the certificate of the authority that issued the servers' certificates.
     type: path
     required: true
+  server_name:
+    description: Name that the servers' certificates bear, such as V(server.dc1.consul).
+    type: str
+    required: true
   token:
     description: Secret ID of a token with C(operator = write) and C(node = write).
     type: str
@@ -49,6 +53,7 @@ EXAMPLES = r"""
   consul_node:
     urls: ["https://10.80.1.11:8501", "https://10.80.1.12:8501"]
     ca_path: ca.pem
+    server_name: server.dc1.consul
     token: "{{ consul_management }}"
     name: backend-3
   delegate_to: localhost
@@ -70,6 +75,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 try:
     import requests
+    from ansible.module_utils.server_name import new_session
 
     MISSING = ""
 except ImportError as error:
@@ -80,15 +86,6 @@ EVERY = 0.3
 
 class ConsulError(Exception):
     """No server answers, or one refuses."""
-
-
-def open_session(ca_path: str, token: str) -> requests.Session:
-    """A session that trusts the lab's CA only and follows no proxy of the environment."""
-    session = requests.Session()
-    session.trust_env = False
-    session.verify = ca_path
-    session.headers["X-Consul-Token"] = token
-    return session
 
 
 def request(session: requests.Session, method: str, url: str, body: Any = None) -> Any:
@@ -154,6 +151,7 @@ def main() -> None:
         argument_spec={
             "urls": {"type": "list", "elements": "str", "required": True},
             "ca_path": {"type": "path", "required": True},
+            "server_name": {"type": "str", "required": True},
             "token": {"type": "str", "required": True, "no_log": True},
             "name": {"type": "str", "required": True},
             "state": {"type": "str", "choices": ["absent"], "default": "absent"},
@@ -164,7 +162,8 @@ def main() -> None:
     if MISSING:
         module.fail_json(msg=f"This module needs the Python package requests on the controller: {MISSING}")
     urls, name = module.params["urls"], module.params["name"]
-    session = open_session(module.params["ca_path"], module.params["token"])
+    session = new_session(module.params["ca_path"], module.params["server_name"])
+    session.headers["X-Consul-Token"] = module.params["token"]
     try:
         found = traces(session, urls, name)
         if found and not module.check_mode:

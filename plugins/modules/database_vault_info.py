@@ -36,6 +36,7 @@ EXAMPLES = r"""
   database_vault_info:
     url: "{{ lab_vault_urls }}"
     ca_cert: "{{ lab_vault_ca_cert }}"
+    server_name: "{{ lab_vault_server_name }}"
     token_file: "{{ lab_vault_token_file }}"
     connection: lab
     secret: secret/data/db

@@ -50,6 +50,7 @@ EXAMPLES = r"""
   vault_administrator:
     url: "{{ lab_vault_urls }}"
     ca_cert: "{{ lab_vault_ca_cert }}"
+    server_name: "{{ lab_vault_server_name }}"
     keys_file: "{{ lab_vault_directory }}/init.json"
     token_file: "{{ lab_vault_directory }}/token"
     policy_rules: 'path "*" { capabilities = ["create", "read", "update", "patch", "delete", "list", "sudo"] }'

@@ -44,6 +44,7 @@ EXAMPLES = r"""
   vault_approle:
     url: "{{ lab_vault_urls }}"
     ca_cert: "{{ lab_vault_ca_cert }}"
+    server_name: "{{ lab_vault_server_name }}"
     token_file: "{{ lab_vault_token_file }}"
     roles: { backend-1: "7ca9d1e1-...", backend-2: "" }
   delegate_to: localhost
@@ -55,6 +56,7 @@ EXAMPLES = r"""
   vault_approle:
     url: "{{ lab_vault_urls }}"
     ca_cert: "{{ lab_vault_ca_cert }}"
+    server_name: "{{ lab_vault_server_name }}"
     token_file: "{{ lab_vault_token_file }}"
     roles: { backend-3: "" }
     state: absent

@@ -46,6 +46,7 @@ EXAMPLES = r"""
   vault_initialise:
     url: "{{ lab_vault_urls }}"
     ca_cert: "{{ lab_vault_ca_cert }}"
+    server_name: "{{ lab_vault_server_name }}"
     path: "{{ lab_vault_directory }}/init.json"
   delegate_to: localhost
   run_once: true

@@ -79,6 +79,7 @@ EXAMPLES = r"""
   vault_objects:
     url: "{{ vault_api_urls }}"
     ca_cert: "{{ vault_api_ca_cert }}"
+    server_name: vault.service.consul
     token_file: "{{ vault_api_token_file }}"
     objects:
       - path: sys/mounts/database

@@ -32,6 +32,10 @@ options:
     description: CA of the nodes' certificates, on the host.
     type: path
     required: true
+  server_name:
+    description: Name that the nodes' certificates bear.
+    type: str
+    required: true
   role:
     description: With V(standby), leaves an active node alone, so that a task before can restart all others first.
     type: str
@@ -53,6 +57,7 @@ EXAMPLES = r"""
     url: https://127.0.0.1:8200
     peers: "{{ vault_raft_peers }}"
     ca_cert: /etc/vault.d/tls/ca.pem
+    server_name: vault.service.consul
     role: standby
   throttle: 1
   register: standby
@@ -62,6 +67,7 @@ EXAMPLES = r"""
     url: https://127.0.0.1:8200
     peers: "{{ vault_raft_peers }}"
     ca_cert: /etc/vault.d/tls/ca.pem
+    server_name: vault.service.consul
   throttle: 1
   when: not standby.changed
 """
@@ -78,16 +84,18 @@ import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.vault_http import RequestError, ask
+from ansible.module_utils.http_api import RequestError, ask
 
 # Seconds between two looks.
 EVERY = 0.5
 
 
-def look(url: str, ca_cert: str) -> dict[str, Any] | None:
+def look(url: str, ca_cert: str, server_name: str) -> dict[str, Any] | None:
     """A node's seal status and view of the leader, None where it does not answer."""
     try:
-        return {**ask(url, "sys/seal-status", ca_cert), **ask(url, "sys/leader", ca_cert)}
+        paths = ("sys/seal-status", "sys/leader")
+        seal, leader = (ask(url, path, ca_cert=ca_cert, server_name=server_name) for path in paths)
+        return {**seal, **leader}
     except RequestError:
         return None
 
@@ -137,6 +145,7 @@ def main() -> None:
             "url": {"type": "str", "required": True},
             "peers": {"type": "list", "elements": "str", "default": []},
             "ca_cert": {"type": "path", "required": True},
+            "server_name": {"type": "str", "required": True},
             "role": {"type": "str", "choices": ["any", "standby"], "default": "any"},
             "timeout": {"type": "int", "default": 120},
         },
@@ -144,17 +153,17 @@ def main() -> None:
     )
     unit: str = module.params["unit"]
     url: str = module.params["url"]
-    ca_cert: str = module.params["ca_cert"]
+    trust: tuple[str, str] = (module.params["ca_cert"], module.params["server_name"])
     timeout: int = module.params["timeout"]
 
-    before = look(url, ca_cert)
+    before = look(url, *trust)
     if module.params["role"] == "standby" and before and before.get("is_self"):
         module.exit_json(changed=False, message="The node is active; its turn is last.")
     served = serves(before, 0)
     index = int((before or {}).get("raft_committed_index") or 0)
     deadline = time.monotonic() + timeout
     while served and not module.check_mode:
-        bad = missing({peer: look(peer, ca_cert) for peer in module.params["peers"]}, index)
+        bad = missing({peer: look(peer, *trust) for peer in module.params["peers"]}, index)
         if not bad:
             break
         if time.monotonic() > deadline:
@@ -173,7 +182,7 @@ def main() -> None:
                 msg=f"systemctl {' '.join(arguments)}: {err.strip() or out.strip()}", journal=journal(unit)
             )
     deadline = time.monotonic() + timeout
-    while served and not serves(look(url, ca_cert), index):
+    while served and not serves(look(url, *trust), index):
         if time.monotonic() > deadline:
             module.fail_json(
                 msg=f"The node was restarted and did not serve again within {timeout} s. Unless it unseals itself "

@@ -82,7 +82,7 @@ from ansible.module_utils.encrypted_credential import (
     write_credential,
     write_root_only,
 )
-from ansible.module_utils.vault_http import RequestError, ask
+from ansible.module_utils.http_api import RequestError, ask
 
 # Seconds between two tries.
 EVERY = 0.5
@@ -107,7 +107,7 @@ def unwrap(url: str, ca_cert: str, token: str, role: str, timeout: float) -> dic
     deadline = time.monotonic() + timeout
     while True:
         try:
-            lookup = ask(url, "sys/wrapping/lookup", ca_cert, method="POST", data={"token": token})
+            lookup = ask(url, "sys/wrapping/lookup", ca_cert=ca_cert, method="POST", data={"token": token})
             break
         except RequestError as error:
             if error.status in (400, 403, 404) or time.monotonic() > deadline:
@@ -116,7 +116,8 @@ def unwrap(url: str, ca_cert: str, token: str, role: str, timeout: float) -> dic
     created_by = str(lookup["data"]["creation_path"])
     if created_by != f"{role}/secret-id":
         raise RequestError(f"The wrapping token comes from {created_by}, not from {role}/secret-id; it is not used.")
-    return dict(ask(url, "sys/wrapping/unwrap", ca_cert, method="POST", data={}, token=token)["data"])
+    headers = {"X-Vault-Token": token}
+    return dict(ask(url, "sys/wrapping/unwrap", ca_cert=ca_cert, method="POST", data={}, headers=headers)["data"])
 
 
 def main() -> None:

@@ -69,10 +69,9 @@ def test_consul_tells_a_stranger_nothing(running: Running) -> None:
 
 def test_consul_refuses_a_strangers_change(running: Running) -> None:
     address = running.lab.group("control")[0].address
-    authority = str(running.lab.authority)
     service = {"Node": "x", "Address": "10.0.0.1", "Service": {"Service": "backend"}}
     for path, body in (("kv/x", "y"), ("catalog/register", json.dumps(service)), ("agent/leave", "")):
-        answer = requests.put(f"https://{address}:8501/v1/{path}", data=body, verify=authority, timeout=5)
+        answer = running.lab.request("PUT", f"https://{address}:8501/v1/{path}", data=body, timeout=5)
         assert answer.status_code == 403, f"{path}: {answer.status_code}"
 
 

@@ -71,10 +71,18 @@ def test_name_servers_that_another_machine_can_ask(text: str, expected: list[str
 
 
 def test_a_certificate_for_each_service() -> None:
-    (entry,) = service_certificates({"backend": ["backend.service.consul"]}, "backend-1", "10.80.1.101", "consul")
-    assert entry == {
-        "name": "backend-1/backend",
-        "common_name": "backend.service.consul",
-        "dns_names": ["backend.service.consul", "backend-1", "backend-1.node.consul", "localhost"],
-        "ip_addresses": ["10.80.1.101", "127.0.0.1"],
-    }
+    names = {"consul": ["client.dc1.consul"], "frontend": ["frontend.service.consul", "10.80.1.21"]}
+    assert service_certificates(names, "frontend-1") == [
+        {
+            "name": "frontend-1/consul",
+            "common_name": "client.dc1.consul",
+            "dns_names": ["client.dc1.consul"],
+            "ip_addresses": [],
+        },
+        {
+            "name": "frontend-1/frontend",
+            "common_name": "frontend.service.consul",
+            "dns_names": ["frontend.service.consul"],
+            "ip_addresses": ["10.80.1.21"],
+        },
+    ]

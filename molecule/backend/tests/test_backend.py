@@ -20,7 +20,7 @@ NAME = "backend.service.consul"
 def ask(running: Running, path: str, method: str = "GET", **options: Any) -> requests.Response:
     """The instance's API."""
     url = f"https://{running.lab.machine(HOST).address}:8443/{path}"
-    return requests.request(method, url, verify=str(running.lab.authority), timeout=10, **options)
+    return running.lab.request(method, url, timeout=10, **options)
 
 
 def answer(running: Running, path: str) -> tuple[int, Any]:
