@@ -11,7 +11,9 @@ description:
   - A token's accessor ID follows from its name (UUID version 5), so that a token can be found, changed and deleted
     without its secret. A token whose secret changes is deleted and made again, as Consul forbids to change it.
   - Tokens and policies that this module did not make are left alone.
-  - It waits until the servers have a leader and know O(token), so it can follow the servers' first start at once.
+  - It waits until the servers have a leader, so it can follow the servers' first start at once. A cluster that has no
+    management token yet is given O(token) as its first, over its bootstrap API, so that none need be in the servers'
+    settings. Cut off, the next run goes on, since the token was there before.
   - M(community.general.consul_token) is one process a token, fails in check mode where Consul is not there yet, and
     always finds a templated policy changed.
 options:
@@ -29,7 +31,7 @@ options:
     type: str
     required: true
   token:
-    description: Secret ID of a token that may write ACLs, such as the initial management token.
+    description: Secret ID (UUID) of the management token.
     type: str
     required: true
   policies:
@@ -170,6 +172,10 @@ class UnavailableError(Exception):
     """No server answers, or it has no leader or no such management token yet."""
 
 
+class UnknownTokenError(UnavailableError):
+    """A server does not know the management token (yet)."""
+
+
 class RejectedError(Exception):
     """Consul understood a request and refused it."""
 
@@ -292,7 +298,7 @@ class Client:
         if status == 404:
             return None
         if status == 403 and "ACL not found" in text:
-            raise UnavailableError(f"{self.url} does not know the management token")
+            raise UnknownTokenError(f"{self.url} does not know the management token")
         if status in (429, 500, 502, 503, 504):
             raise UnavailableError(f"{self.url}: {status} {text.strip()}")
         if status >= 400:
@@ -300,8 +306,34 @@ class Client:
         return response.json() if text.strip() else None
 
 
-def connect(urls: list[str], ca_path: str, server_name: str, token: str) -> tuple[Client, list[Json]]:
+def bootstrap(client: Client, token: str) -> Change:
+    """Make ``token`` the first management token of a cluster that has none.
+
+    Raises:
+        UnavailableError: the cluster has one already, or is not ready for one.
+    """
+    try:
+        client.request("PUT", "/v1/acl/bootstrap", {"BootstrapSecret": token})
+    except RejectedError as error:
+        if "no longer allowed" not in str(error):
+            raise
+        raise UnavailableError(
+            f"{client.url} has been given another management token than this controller's, by somebody else"
+        ) from error
+    return Change("created", "management token", "PUT", "/v1/acl/bootstrap", None)
+
+
+def connect(
+    urls: list[str], ca_path: str, server_name: str, token: str, made: list[Change] | None = None
+) -> tuple[Client, list[Json]]:
     """A client of the first server that can list tokens, and that list.
+
+    Args:
+        urls: addresses of servers.
+        ca_path: path of their certificates' CA.
+        server_name: the name that these bear.
+        token: the management token; a cluster that has none is given it.
+        made: what is then added to; None, the cluster is given nothing.
 
     Raises:
         UnavailableError: none can; the message has every server's reason.
@@ -310,6 +342,13 @@ def connect(urls: list[str], ca_path: str, server_name: str, token: str) -> tupl
     for url in urls:
         client = Client(url, ca_path, server_name, token)
         try:
+            try:
+                return client, client.request("GET", "/v1/acl/tokens")
+            except UnknownTokenError:
+                if made is None:
+                    raise
+            # A server that is behind the others does not know the token yet either: then this is refused.
+            made.append(bootstrap(client, token))
             return client, client.request("GET", "/v1/acl/tokens")
         except UnavailableError as error:
             reasons.append(str(error))
@@ -386,11 +425,14 @@ def main() -> None:
             existing, options["tokens"], options["absent"], options["datacenter"]
         )
 
+    made: list[Change] = []
+
+    def attempt() -> tuple[Client, list[Json]]:
+        given = (options["urls"], options["ca_path"], options["server_name"], options["token"])
+        return connect(*given, None if module.check_mode else made)
+
     try:
-        client, existing = wait_for_servers(
-            lambda: connect(options["urls"], options["ca_path"], options["server_name"], options["token"]),
-            0 if module.check_mode else options["timeout"],
-        )
+        client, existing = wait_for_servers(attempt, 0 if module.check_mode else options["timeout"])
         found = {p["name"]: client.request("GET", f"/v1/acl/policy/name/{p['name']}") for p in options["policies"]}
         changes = plan(existing, {name: policy for name, policy in found.items() if policy})
         if not module.check_mode:
@@ -407,7 +449,7 @@ def main() -> None:
         module.fail_json(msg=str(error))
     except OSError as error:
         module.fail_json(msg=f"The CA file {options['ca_path']} cannot be read: {error}")
-    module.exit_json(**summary(changes))
+    module.exit_json(**summary(made + changes))
 
 
 if __name__ == "__main__":

@@ -31,19 +31,36 @@ def test_no_unit_has_failed_on_any_machine(running: Running) -> None:
         assert running.sh(machine.name, "systemctl list-units --failed --plain --no-legend") == ""
 
 
-def test_the_operators_shell_finds_every_service(running: Running) -> None:
-    """`source .lab/NAME/env; consul catalog services` and `vault status`, as an operator would."""
-    script = f"source '{running.lab.directory}/env'; consul catalog services; vault status -format=json"
+def shell(running: Running, script: str) -> str:
+    """What a script prints in an operator's shell, after `source .lab/NAME/env`; it must succeed."""
     done = subprocess.run(
-        ["bash", "-ec", script],
+        ["bash", "-euc", f"source '{running.lab.directory}/env'; {script}"],
         cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=30,
         check=False,
-        env={"PATH": "/usr/bin:/bin"},
+        # Another lab's token in the shell does no harm.
+        env={"PATH": "/usr/bin:/bin", "VAULT_TOKEN": "another", "CONSUL_HTTP_TOKEN": "another"},
     )
     assert done.returncode == 0, done.stderr
-    names = done.stdout.split("{", 1)[0].split()
-    assert set(names) >= {"consul", "vault", "postgresql", "backend", "frontend"}
-    assert json.loads("{" + done.stdout.split("{", 1)[1])["sealed"] is False
+    return done.stdout
+
+
+def test_the_operators_shell_finds_every_service(running: Running) -> None:
+    services, status = shell(running, "consul catalog services; vault status -format=json").split("{", 1)
+    assert set(services.split()) >= {"consul", "vault", "postgresql", "backend", "frontend"}
+    assert json.loads("{" + status)["sealed"] is False
+
+
+def test_the_operators_shell_may_write_secrets_and_holds_none(running: Running) -> None:
+    answer = shell(
+        running,
+        "vault kv put secret/test-shell answer=42 > /dev/null; vault kv get -field answer secret/test-shell; "
+        "vault kv metadata delete secret/test-shell > /dev/null",
+    )
+    assert answer == "42"
+    environment = shell(running, "env; set")
+    assert "VAULT_ADDR" in environment
+    assert running.lab.vault_token() not in environment
+    assert running.lab.secrets()["consul_management"] not in environment
