@@ -43,9 +43,10 @@ def test_a_certificate_names_its_service_alone(running: Running) -> None:
 def test_a_service_shows_the_certificate_that_was_issued_last(running: Running) -> None:
     for machine in running.lab.machines:
         for port, service in SERVED.get(machine.group, {}).items():
-            shown = ssl.get_server_certificate((machine.address, port), timeout=10)
+            shown = ssl.get_server_certificate((machine.address, port), timeout=10).encode()
             issued = (running.lab.directory / "tls" / machine.name / f"{service}.pem").read_bytes()
-            assert x509.load_pem_x509_certificate(shown.encode()) == x509.load_pem_x509_certificate(issued), machine.name
+            same = x509.load_pem_x509_certificate(shown) == x509.load_pem_x509_certificate(issued)
+            assert same, f"{service} on {machine.name}"
 
 
 # Answers whatever it is asked as a sealed Vault does, and prints what it was sent.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -64,3 +65,19 @@ def test_the_operators_shell_may_write_secrets_and_holds_none(running: Running) 
     assert "VAULT_ADDR" in environment
     assert running.lab.vault_token() not in environment
     assert running.lab.secrets()["consul_management"] not in environment
+
+
+def test_a_documented_backup_is_never_readable_by_others(running: Running, tmp_path: Path) -> None:
+    """Each command of docs/operation.md in turn, as it stands there, but for the lab's name."""
+    text = (ROOT / "docs" / "operation.md").read_text(encoding="utf-8")
+    block = text.split("## Back up and restore", 1)[1].split("```")[1]
+    folder = running.lab.directory
+    for line in block.strip().splitlines():
+        if line.startswith((".venv/", "source ")):  # on a machine; done by shell()
+            continue
+        shell(
+            running, f"umask 022; cd '{tmp_path}'; " + line.replace(".lab/lab", f"-C '{folder.parent}' {folder.name}")
+        )
+        readable = [path.name for path in tmp_path.iterdir() if path.stat().st_mode & 0o077]
+        assert not readable, f"after '{line}'"
+    assert {path.name for path in tmp_path.iterdir()} == {"consul.snap", "vault.snap", "lab-keys.tar.gz"}

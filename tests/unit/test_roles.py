@@ -49,7 +49,7 @@ def test_options_bear_the_roles_name_and_are_described(role: Path) -> None:
 
 
 def test_options_that_hold_a_secret_are_never_shown(role: Path) -> None:
-    """Ansible shows the arguments of a role, with `-v` and where they do not fit, unless their specification says no_log."""
+    """Ansible shows a role's arguments, with `-v` and where they do not fit, unless their specification says no_log."""
     for name, option in options(role).items():
         secret = re.search(r"_(token|password|shares|secret|gossip_key)$", name) is not None
         assert bool(option.get("no_log")) == secret, f"{name}: no_log must be {secret}"
