@@ -64,6 +64,7 @@ PARTS: dict[str, list[Step]] = {
         # The tests bring the lab up themselves, since they watch it meanwhile.
         pytest("the whole lab", "tests/acceptance", "tests/browser", "tests/failure", environment=TEST_LAB),
         playbook("remove the test lab", "playbooks/down.yml", always=True),
+        pytest("every option set otherwise", "tests/options", environment=TEST_LAB)._replace(always=True),
     ],
 }
 

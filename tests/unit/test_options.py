@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from tests.options import test_options
 from tools import role_readme
 from tools.lab import ROOT
 
@@ -68,3 +70,35 @@ def test_the_database_takes_the_pools_of_all_backends(tmp_path: Path) -> None:
     assert opened == LARGEST * role_readme.load(ROOT / "roles/backend/defaults/main.yml")["backend_pool_size"]
     more, opened = connections(tmp_path / "more", 150)
     assert more >= opened + OTHERS
+
+
+def shipped(*names: str) -> set[str]:
+    """The names that files of the shipped group_vars set."""
+    return {name for file in names for path in SHIPPED.glob(file) for name in role_readme.load(path)}
+
+
+def test_each_option_is_set_to_another_value_in_a_test_that_sees_it() -> None:
+    """By tests/options, by the lab's own settings or by its playbooks, with which every test works."""
+    options = {
+        name: option
+        for role in role_readme.roles()
+        for name, option in role_readme.load(role / "meta/argument_specs.yml")["argument_specs"]["main"][
+            "options"
+        ].items()
+    }
+    playbooks = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "playbooks").glob("*.yml"))
+    given = {name for name in options if re.search(rf"\b{name}: ", playbooks)}
+    seen = {*test_options.SEEN, *test_options.OUTPUT, *test_options.RELEASES}
+    optional = {name for name, option in options.items() if not option.get("required")}
+    assert optional - seen - given - shipped("lab/*.yml") == set()
+    values = test_options.GIVEN | test_options.EMULATED
+    assert {name for name in values if name in options and values[name] == options[name].get("default")} == set()
+    assert set(values) - seen == set(), "nothing looks at these"
+    assert {name for name in test_options.SEEN if name not in values} == set(), "nothing sets these"
+
+
+def test_nothing_that_emulated_machines_get_is_lost() -> None:
+    """What group_vars/lab sets wins, by the group's name, and a user's own dictionary would take another's place."""
+    emulated = role_readme.load(SHIPPED / "emulated.yml")
+    assert set(emulated) & shipped("lab/*.yml") == set()
+    assert [name for name, value in emulated.items() if isinstance(value, dict)] == []
