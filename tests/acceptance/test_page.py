@@ -63,6 +63,38 @@ def test_a_note_is_written_listed_shown_and_deleted(running: Running) -> None:
     assert running.api(f"notes/{number}", "DELETE").status_code == 404
 
 
+def test_the_api_is_described(running: Running) -> None:
+    described = running.api("openapi.json")
+    assert described.headers["Content-Type"] == "application/json"
+    assert {"/health", "/api/status", "/api/instances", "/api/notes"} <= set(described.json()["paths"])
+
+
+@pytest.mark.journal("backend@backend")
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" * 16_000,
+        b"{" * 20_000,
+        b'{"text": "\xff"}',
+        b'{"text": "\\u0000"}',
+        b'{"text": "\\ud800"}',
+        b"\x00" * 99,
+        b"",
+    ],
+    ids=lambda body: f"{body[:16]!r}",
+)
+def test_any_body_that_is_no_note_is_refused_without_a_traceback(running: Running, body: bytes) -> None:
+    backends = running.names("backend")
+    began = {name: running.sh(name, "date +%s.%N").strip() for name in backends}
+    answer = running.api("notes", "POST", data=body, headers={"Content-Type": "application/json"})
+    assert 400 <= answer.status_code < 500, answer.text
+    assert answer.json()["error"]["message"]
+    for name in backends:
+        told = running.sh(name, f"journalctl -u backend --since @{began[name]} --no-pager -o cat")
+        assert "Traceback" not in told
+        assert "ERROR" not in told
+
+
 @pytest.mark.parametrize("body", [{}, {"text": ""}, {"text": "x" * 501}, {"text": 5}, [], "text"])
 def test_a_wrong_note_is_refused_in_json(running: Running, body: object) -> None:
     answer = running.api("notes", "POST", json=body)

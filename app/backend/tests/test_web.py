@@ -130,6 +130,36 @@ def test_notes_that_are_none(client: FlaskClient, body: Any, word: str) -> None:
     assert word in answer.get_json()["error"]["message"]
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"null",
+        b"[" * 16_000,
+        b'{"text":' * 2_000,
+        b'{"text": ' + b"[" * 990 + b"]" * 990 + b"}",
+        b'{"text": ' + b"9" * 5_000 + b"}",
+        b'{"text": NaN}',
+        b'{"text": "\xff"}',
+        b'{"text": "\xed\xa0\x80"}',
+        b'{"text": "\\u0000"}',
+        b'{"text": "\\ud800"}',
+        b'{"\\ud800": "a"}',
+        b'{"text": "a", "text": {}}',
+        b'{"text": "a"} {',
+        b"\x00" * 100,
+        '{"text": "a\u2028'.encode(),
+        "[".encode("utf-16") * 900,
+    ],
+    ids=lambda body: f"{body[:16]!r}",
+)
+def test_any_other_body_is_refused(client: FlaskClient, body: bytes) -> None:
+    answer = client.post("/api/notes", data=body, content_type="application/json")
+    assert answer.status_code == 400
+    assert answer.get_json()["error"]["message"]
+    assert client.get("/api/notes").get_json()["total"] == 0
+
+
 def test_longest_note_fits(client: FlaskClient) -> None:
     assert client.post("/api/notes", json={"text": "\U0001f600" * 500}).status_code == 201
 
@@ -150,6 +180,9 @@ def test_limits_that_are_none(client: FlaskClient, limit: str) -> None:
         ("GET", "/nothing", {}, 404),
         ("GET", "/api/notes/x", {}, 404),
         ("DELETE", f"/api/notes/{2**63}", {}, 404),
+        ("DELETE", f"/api/notes/{'9' * 5000}", {}, 404),
+        ("DELETE", "/api/notes/%00", {}, 404),
+        ("DELETE", "/api/notes/-1", {}, 404),
         ("PUT", "/api/notes", {}, 405),
         ("POST", "/api/notes", {"data": "{", "content_type": "application/json"}, 400),
         ("POST", "/api/notes", {"data": "text=a"}, 415),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from http import HTTPStatus
+from importlib import resources
 from typing import Any
 
 import psycopg2
@@ -54,6 +55,7 @@ def error_response(status: int, message: str, headers: dict[str, str] | None = N
 def create_app(backend: Backend) -> Flask:
     """The WSGI application over a backend."""
     settings = backend.settings
+    description = resources.files("lab_backend").joinpath("openapi.json").read_bytes()
     app = Flask("lab_backend", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = BODY_LIMIT
     app.json.sort_keys = False  # type: ignore[attr-defined]
@@ -107,7 +109,7 @@ def create_app(backend: Backend) -> Flask:
 
     @app.post("/api/notes")
     def create_note() -> tuple[Response, int]:
-        text = notes.clean_text(request.get_json())
+        text = notes.clean_text(_document())
         key = notes.clean_key(request.headers.get("Idempotency-Key"))
         note = notes.create_note(backend.pool, text, key, settings.instance, settings.database_deadline)
         return jsonify({"note": note}), HTTPStatus.CREATED
@@ -119,6 +121,10 @@ def create_app(backend: Backend) -> Flask:
             return error_response(HTTPStatus.NOT_FOUND, "there is no such note")
         return Response(status=HTTPStatus.NO_CONTENT)
 
+    @app.get("/api/openapi.json")
+    def openapi() -> Response:
+        return Response(description, content_type="application/json")
+
     @app.after_request
     def sign(response: Response) -> Response:
         response.headers["X-Instance"] = settings.instance
@@ -126,6 +132,14 @@ def create_app(backend: Backend) -> Flask:
         return response
 
     return app
+
+
+def _document() -> object:
+    """The request's JSON. Raises notes.Invalid where Flask's own answer would be that the request failed."""
+    try:
+        return request.get_json()
+    except RecursionError:
+        raise notes.Invalid("the JSON is nested too deeply") from None
 
 
 def _refuse(app: Flask) -> None:
