@@ -135,9 +135,13 @@ class Running:
             method, f"{self.page}/api/{path}", verify=str(self.lab.authority), timeout=timeout, **options
         )
 
-    def backend(self, machine: Machine, path: str, timeout: float = 5) -> requests.Response:
-        """One backend's API, asked directly."""
-        return self.lab.get(f"https://{machine.address}:8443/{path}", timeout=timeout)
+    def backend(
+        self, machine: Machine, path: str, method: str = "GET", timeout: float = 5, user: str = "", **options: Any
+    ) -> requests.Response:
+        """One backend's API, asked directly; with its own certificate, or that of ``user`` (``MACHINE/SERVICE``)."""
+        certificate = self.lab.directory / "tls" / (user or f"{machine.name}/backend")
+        url, pair = f"https://{machine.address}:8443/{path}", (f"{certificate}.pem", f"{certificate}.key")
+        return self.lab.request(method, url, timeout, cert=pair, **options)
 
     def playbook(
         self, *arguments: str, inventory: Sequence[str] | None = None, extra: bool = True, timeout: float = 580

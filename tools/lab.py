@@ -29,7 +29,7 @@ BACKEND_PORT = 8443
 SERVER_NAMES = {
     CONSUL_PORT: ("control", "lab_consul_server_name"),
     VAULT_PORT: ("control", "lab_vault_server_name"),
-    BACKEND_PORT: ("backend", "backend_consul_check_name"),
+    BACKEND_PORT: ("backend", "backend_name"),
 }
 TIMEOUT = 3.0
 

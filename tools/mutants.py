@@ -77,6 +77,13 @@ MUTANTS = (
         "test_it_leaves_dns_before_it_stops",
     ),
     Mutant(
+        "nginx",
+        "roles/nginx/templates/nginx.service.j2",
+        "Restart=always",
+        "Restart=no",
+        "test_a_killed_nginx_returns",
+    ),
+    Mutant(
         "frontend",
         "roles/frontend/templates/nginx.conf.j2",
         "proxy_next_upstream error timeout invalid_header http_502 http_503 http_504 non_idempotent;",

@@ -126,6 +126,20 @@ def test_the_backend_wants_tls_and_its_certificate_is_the_labs(running: Running)
     assert running.backend(machine, "health").status_code == 200
 
 
+def test_the_backend_serves_no_stranger(running: Running) -> None:
+    """Neither without a certificate nor with that of a service that has nothing to ask here."""
+    frontend, database = running.names("frontend")[0], running.names("database")[0]
+    knock = "curl -sS -m 5 -o /dev/null -w '%{http_code}' --cacert /etc/consul.d/tls/ca.pem"
+    for machine in running.lab.group("backend"):
+        url = f"--resolve backend.service.consul:8443:{machine.address} https://backend.service.consul:8443/api/notes"
+        for name in (frontend, database):
+            assert running.sh(name, f"{knock} {url}") == "403"
+        for user in (f"{database}/postgresql", f"{database}/consul", f"{running.names('control')[0]}/vault"):
+            assert running.backend(machine, "api/notes", user=user).status_code == 403, user
+        for user in (f"{frontend}/frontend", f"{machine.name}/backend"):
+            assert running.backend(machine, "api/notes", user=user).status_code == 200, user
+
+
 # Speaks just enough of PostgreSQL's protocol, since a frontend machine has no psql: startup, and the error's text.
 KNOCK = textwrap.dedent(
     """

@@ -154,7 +154,7 @@ def ask_as_consul_node(url: str, authority: Path) -> None:
 
 
 def ask_as_tools(url: str, authority: Path) -> None:
-    names = {"lab_vault_server_name": VAULT, "lab_consul_server_name": CONSUL, "backend_consul_check_name": "-"}
+    names = {"lab_vault_server_name": VAULT, "lab_consul_server_name": CONSUL, "backend_name": "-"}
     machine = lab.Machine(name="control-1", group="control", address="127.0.0.1")
     this = lab.Lab("test", authority.parent.parent, "containers", "", "", (machine,), names)
     this.get(f"{url}/v1/sys/health", headers={"X-Vault-Token": TOKEN})

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import secrets
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -12,15 +14,14 @@ import requests
 
 from tests.running import Running, wait_until
 
-pytestmark = [pytest.mark.journal("backend@backend", "postgresql*@database"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.journal("backend@backend", "nginx@backend", "postgresql*@database"), pytest.mark.timeout(120)]
 HOST = "backend-1"
 NAME = "backend.service.consul"
 
 
 def ask(running: Running, path: str, method: str = "GET", **options: Any) -> requests.Response:
     """The instance's API."""
-    url = f"https://{running.lab.machine(HOST).address}:8443/{path}"
-    return running.lab.request(method, url, timeout=10, **options)
+    return running.backend(running.lab.machine(HOST), path, method, timeout=10, **options)
 
 
 def answer(running: Running, path: str) -> tuple[int, Any]:
@@ -99,8 +100,57 @@ def test_its_certificate_is_its_own_and_plain_http_is_not_served(running: Runnin
     address = running.lab.machine(HOST).address
     with pytest.raises(requests.exceptions.SSLError):
         requests.get(f"https://{address}:8443/health", timeout=5)
-    with pytest.raises(requests.exceptions.RequestException):
-        requests.get(f"http://{address}:8443/health", timeout=5)
+    assert requests.get(f"http://{address}:8443/health", timeout=5).status_code == 400
+
+
+@pytest.mark.usefixtures("serving")
+@pytest.mark.parametrize(
+    ("user", "path", "status"),
+    [
+        (f"{HOST}/backend", "api/status", 200),
+        (f"{HOST}/consul", "health", 200),
+        (f"{HOST}/consul", "api/status", 403),
+        (f"{HOST}/consul", "metrics", 403),
+        ("control-1/consul", "health", 403),
+        ("database-1/postgresql", "health", 403),
+        ("database-1/postgresql", "api/notes", 403),
+        ("", "health", 403),
+        ("", "api/notes", 403),
+    ],
+)
+def test_only_those_are_served_whose_certificate_it_knows(running: Running, user: str, path: str, status: int) -> None:
+    if user:
+        told = ask(running, path, user=user)
+    else:
+        told = running.lab.get(f"https://{running.lab.machine(HOST).address}:8443/{path}")
+    assert told.status_code == status, told.text
+    assert told.headers["Content-Type"].startswith("application/json")
+
+
+@pytest.mark.usefixtures("serving")
+def test_no_other_account_reaches_gunicorn_without_nginx(running: Running) -> None:
+    """As nginx's account does."""
+    ask = "curl -sS -m 5 --unix-socket /run/backend/http.sock http://x/health"
+    for account, served in (("www-data", True), ("nobody", False), ("consul", False)):
+        done = running.attempt(HOST, f"setpriv --reuid={account} --regid=$(id -g {account}) --clear-groups {ask}")
+        assert (done.returncode == 0) == served, f"{account}: {done.stdout}{done.stderr}"
+
+
+@pytest.mark.usefixtures("serving")
+def test_health_waits_for_nobody(running: Running) -> None:
+    """More requests than it has threads, waiting for a database that is away: /health is answered at once."""
+    running.sh("database-1", "systemctl stop postgresql")
+    try:
+        with ThreadPoolExecutor(60) as pool:
+            waiting = [pool.submit(ask, running, "api/notes") for _ in range(60)]
+            for _ in range(10):
+                began = time.monotonic()
+                assert ask(running, "health").status_code == 200
+                assert time.monotonic() - began < 1
+            assert {told.result().status_code for told in waiting} == {503}
+    finally:
+        running.sh("database-1", "systemctl start postgresql")
+    wait_until(lambda: ask(running, "api/notes").status_code == 200, 30, "notes can be read again")
 
 
 @pytest.mark.usefixtures("serving")
@@ -134,8 +184,9 @@ def test_a_stopped_database_leaves_the_instance_healthy(running: Running) -> Non
 
 
 @pytest.mark.usefixtures("serving")
-def test_a_killed_instance_returns(running: Running, kill: Callable[[str, str], None]) -> None:
-    kill(HOST, "backend")
+@pytest.mark.parametrize("unit", ["backend", "nginx"])
+def test_a_killed_part_returns(running: Running, kill: Callable[[str, str], None], unit: str) -> None:
+    kill(HOST, unit)
     wait_until(lambda: ask(running, "health").status_code == 200, 15, "it serves again")
 
 
@@ -173,8 +224,9 @@ def test_only_its_port_is_open(running: Running, listening: Callable[[str], set[
     assert running.sh(HOST, "systemctl is-enabled backend").strip() == "enabled"
 
 
-def test_the_unit_is_hardened(exposure: Callable[[str, str], float]) -> None:
-    assert exposure(HOST, "backend.service") < 2
+@pytest.mark.parametrize("unit", ["backend.service", "nginx.service"])
+def test_the_units_are_hardened(exposure: Callable[[str, str], float], unit: str) -> None:
+    assert exposure(HOST, unit) <= 2
 
 
 def test_wrong_options_are_refused_with_a_sentence(refuses: Callable[..., str]) -> None:

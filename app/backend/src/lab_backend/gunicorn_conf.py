@@ -1,31 +1,26 @@
-"""gunicorn's configuration: one process with threads, behind TLS.
+"""gunicorn's configuration: one process with threads, behind nginx.
 
-One process, because the pool, the metrics and the memory are then one; threads are enough for work that waits for a
-database. Values come from the unit's environment.
+nginx has TLS, deadlines and patience with slow clients, and hands over whole requests: a thread is held for as long as
+its answer takes. One process, because the pool, the metrics and the memory are then one; threads are enough for work
+that waits for a database. Values come from the unit's environment.
 """
 
 from __future__ import annotations
 
 import os
-import ssl
-from collections.abc import Callable
 from typing import Any
 
 wsgi_app = "lab_backend.wsgi:app"
-bind = os.environ.get("BACKEND_BIND", "127.0.0.1:8443").split(",")
+bind = os.environ.get("BACKEND_BIND", "127.0.0.1:8080")
 workers = 1
 worker_class = "gthread"
-# Far more than connections to the database: some must stay free for /health while others wait for the database.
+# Far more than connections to the database. nginx leaves some of them to /health.
 threads = int(os.environ.get("BACKEND_THREADS", "48"))
 preload_app = True
 worker_tmp_dir = "/dev/shm"  # noqa: S108 gunicorn's heartbeat file has no name there
 timeout = 30
 graceful_timeout = 15
-# nginx and the other instances keep their connections for less.
-keepalive = 20
 control_socket_disable = True
-certfile = os.environ.get("BACKEND_TLS_CERTIFICATE")
-keyfile = os.environ.get("BACKEND_TLS_KEY")
 errorlog = "-"
 accesslog = None
 loglevel = os.environ.get("BACKEND_LOG_LEVEL", "info")
@@ -42,22 +37,6 @@ logconfig_dict = {
         "urllib3": {"level": "ERROR"},
     },
 }
-
-_contexts: dict[tuple[int, int], ssl.SSLContext] = {}
-
-
-def ssl_context(config: Any, _default: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
-    """The TLS context, made again only when the certificate's file has changed: a renewed one needs no restart."""
-    status = os.stat(config.certfile)
-    stamp = (status.st_mtime_ns, status.st_ino)
-    context = _contexts.get(stamp)
-    if context is None:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.load_cert_chain(config.certfile, config.keyfile)
-        _contexts.clear()
-        _contexts[stamp] = context
-    return context
 
 
 def post_worker_init(_worker: Any) -> None:

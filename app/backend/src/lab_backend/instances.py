@@ -6,7 +6,9 @@ import json
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import consul
@@ -16,7 +18,13 @@ import urllib3
 from lab_backend.settings import Settings
 
 REMEMBER = 0.5
-"""Seconds for which an answer is used again, so that many viewers cost no more than one."""
+"""Seconds for which an answer, or the lack of one, is used again, so that many viewers cost no more than one."""
+LAST = 5.0
+"""Seconds for which it stands in while somebody asks for a new one."""
+PATIENCE = 1.0
+"""Seconds that a viewer waits for what another one asks, where nothing can stand in."""
+DEADLINE = 1.0
+"""Seconds in which the instances must say how they see the database."""
 STATES = ("passing", "warning", "critical", "maintenance")
 """A service is as well as the worst of its checks; the worst comes last."""
 _UNKNOWN = {"status": "unknown", "user": None, "error": None}
@@ -51,40 +59,86 @@ def describe(entry: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+@dataclass(frozen=True)
+class _Outcome:
+    """What asking has brought: the instances, or why there are none."""
+
+    instances: list[dict[str, Any]]
+    failure: str = ""
+    at: float = field(default_factory=time.monotonic)
+
+
 class Directory:
-    """Asks Consul and the instances, and remembers the answer for a moment."""
+    """Asks Consul and the instances, and remembers for a moment what came of it."""
 
     def __init__(self, settings: Settings, own_database: Callable[[], dict[str, Any]]) -> None:
         self._settings = settings
         self._own_database = own_database
-        self._lock = threading.Lock()
-        self._answer: list[dict[str, Any]] | None = None
-        self._answered_at = float("-inf")
+        self._condition = threading.Condition()
+        self._asking = False
+        self._outcome: _Outcome | None = None
         self._workers = ThreadPoolExecutor(max_workers=8, thread_name_prefix="instances")
         self._http = urllib3.PoolManager(
             cert_reqs="CERT_REQUIRED",
-            ca_certs=str(settings.ca_file) if settings.ca_file else None,
+            ca_certs=_text(settings.ca_file),
+            cert_file=_text(settings.certificate_file),
+            key_file=_text(settings.key_file),
+            assert_hostname=settings.name,
+            server_hostname=settings.name,
             timeout=urllib3.Timeout(connect=0.5, read=1.0),
             retries=False,
             maxsize=2,
         )
 
     def all(self) -> list[dict[str, Any]]:
-        """All registered instances, by name. Raises Unavailable."""
-        # One asks, the others wait for his answer or take the last one if it is recent.
-        with self._lock:
-            if self._answer is None or time.monotonic() - self._answered_at > REMEMBER:
-                try:
-                    found = self._registered()
-                except Unavailable:
-                    self._answer = None
-                    raise
-                databases = self._workers.map(self._database_of, found)
-                self._answer = [
-                    {**instance, "database": database} for instance, database in zip(found, databases, strict=True)
-                ]
-                self._answered_at = time.monotonic()
-            return self._answer
+        """All registered instances, by name. Raises Unavailable.
+
+        One asks; others take what was said last, and wait for him for a moment only. So whatever is slow holds one
+        thread, however many look.
+        """
+        outcome = self._remembered()
+        if outcome is None:
+            try:
+                outcome = self._ask()
+            finally:
+                with self._condition:
+                    self._asking, self._outcome = False, outcome
+                    self._condition.notify_all()
+        if outcome.failure:
+            raise Unavailable(outcome.failure)
+        return outcome.instances
+
+    def _remembered(self) -> _Outcome | None:
+        """What was said last, or None for the one who is to ask now. Raises Unavailable past PATIENCE."""
+        deadline = time.monotonic() + PATIENCE
+        with self._condition:
+            while True:
+                now = time.monotonic()
+                if self._outcome and now - self._outcome.at <= (LAST if self._asking else REMEMBER):
+                    return self._outcome
+                if not self._asking:
+                    self._asking = True
+                    return None
+                if now >= deadline:
+                    raise Unavailable("the local Consul agent has not answered yet")
+                self._condition.wait(deadline - now)
+
+    def _ask(self) -> _Outcome:
+        try:
+            found = self._registered()
+        except Unavailable as error:
+            return _Outcome([], str(error))
+        asked = [self._workers.submit(self._database_of, instance) for instance in found]
+        done, late = wait(asked, DEADLINE)
+        for future in late:
+            future.cancel()
+        silent = {**_UNKNOWN, "error": "the instance did not answer in time"}
+        return _Outcome(
+            [
+                {**instance, "database": future.result() if future in done else dict(silent)}
+                for instance, future in zip(found, asked, strict=True)
+            ]
+        )
 
     def _registered(self) -> list[dict[str, Any]]:
         file = self._settings.consul_token_file
@@ -122,3 +176,7 @@ class Directory:
         else:
             return dict(_UNKNOWN)
         return {name: seen.get(name) for name in _UNKNOWN}
+
+
+def _text(path: Path | None) -> str | None:
+    return str(path) if path else None

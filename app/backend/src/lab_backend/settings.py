@@ -23,6 +23,11 @@ class Settings:
     """While this file exists the instance asks to be left alone: /health answers 503."""
     ca_file: Path | None
     """The authority that has signed the other instances' certificates."""
+    certificate_file: Path | None = None
+    """What this instance shows the others."""
+    key_file: Path | None = None
+    name: str = "backend.service.consul"
+    """What the other instances' certificates must say."""
     consul_host: str = "127.0.0.1"
     consul_port: int = 8500
     consul_service: str = "backend"
@@ -60,6 +65,9 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
         credentials=path("CREDENTIALS_DIRECTORY"),
         drain_file=path("BACKEND_DRAIN_FILE"),
         ca_file=path("BACKEND_CA_FILE"),
+        certificate_file=path("BACKEND_TLS_CERTIFICATE"),
+        key_file=path("BACKEND_TLS_KEY"),
+        name=environment.get("BACKEND_NAME", "backend.service.consul"),
         consul_port=int(environment.get("BACKEND_CONSUL_PORT", "8500")),
         pool_size=int(environment.get("BACKEND_POOL_SIZE", "6")),
         pool_waiters=int(environment.get("BACKEND_POOL_WAITERS", "32")),

@@ -1,0 +1,88 @@
+"""Many look at the page while Consul cannot tell: what does not need Consul goes on at its speed."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.running import Running, leader, wait_until
+
+VIEWERS = 40
+SECONDS = 6
+
+
+@pytest.fixture
+def without_a_leader(running: Running) -> Iterator[None]:
+    """All but one of Consul's servers are stopped."""
+    control = running.names("control")
+    try:
+        for name in control[1:]:
+            running.sh(name, "systemctl kill -s STOP consul")
+        wait_until(lambda: leader(running) == "", 30, "Consul has no leader")
+        yield
+    finally:
+        for name in control[1:]:
+            running.sh(name, "systemctl kill -s CONT consul")
+        running.wait_healthy(60)
+
+
+@pytest.fixture
+def without_an_agent(running: Running) -> Iterator[None]:
+    """The backends' own agents hang; the page's machine still knows where the backends are."""
+    names = running.names("backend")
+    try:
+        for name in names:
+            running.sh(name, "systemctl kill -s STOP consul")
+        yield
+    finally:
+        for name in names:
+            running.sh(name, "systemctl kill -s CONT consul")
+        running.wait_healthy(60)
+
+
+@pytest.mark.late(10)
+@pytest.mark.journal("backend@backend", "consul@control", "nginx@frontend")
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("trouble", ["without_a_leader", "without_an_agent"])
+def test_viewers_keep_nobody_waiting(running: Running, request: pytest.FixtureRequest, trouble: str) -> None:
+    machine = running.lab.group("backend")[0]
+    request.getfixturevalue(trouble)
+    enough = threading.Event()
+    seen: list[int] = []
+
+    def view(number: int) -> None:
+        while not enough.wait(1):
+            if number % 2:
+                seen.append(running.backend(machine, "api/instances", timeout=20).status_code)
+            else:
+                seen.append(running.lab.get(f"{running.page}/", timeout=20).status_code)
+
+    def slowest(ask: Callable[[], int]) -> tuple[float, set[int]]:
+        worst, codes = 0.0, set()
+        end = time.monotonic() + SECONDS
+        while time.monotonic() < end:
+            began = time.monotonic()
+            codes.add(ask())
+            worst = max(worst, time.monotonic() - began)
+            time.sleep(0.1)
+        return worst, codes
+
+    with ThreadPoolExecutor(VIEWERS + 2) as pool:
+        viewers = [pool.submit(view, number) for number in range(VIEWERS)]
+        try:
+            time.sleep(2)
+            health = pool.submit(slowest, lambda: running.backend(machine, "health", timeout=20).status_code)
+            notes = pool.submit(slowest, lambda: running.backend(machine, "api/notes", timeout=20).status_code)
+            told = {"health": health.result(), "notes": notes.result()}
+        finally:
+            enough.set()
+        for viewer in viewers:
+            viewer.result()
+    assert len(seen) > VIEWERS
+    for name, (worst, codes) in told.items():
+        assert codes == {200}, told
+        assert worst < 1, f"{name}: the slowest answer took {worst:.2f} s ({told})"
