@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import socket
+import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -264,6 +267,29 @@ def test_instances_without_consul(backend: web.Backend, settings: Settings) -> N
     answer = web.create_app(backend).test_client().get("/api/instances")
     assert answer.status_code == 503
     assert "Consul" in answer.get_json()["error"]["message"]
+
+
+def test_a_hung_consul_is_asked_once_whoever_looks(settings: Settings) -> None:
+    """Of 40 who look, one waits for it, and the others for a moment; what came of it is remembered."""
+    with socket.create_server(("127.0.0.1", 0), backlog=50) as hung:
+        object.__setattr__(settings, "consul_port", hung.getsockname()[1])
+        directory = instances.Directory(settings, lambda: {})
+
+        def look() -> float:
+            began = time.monotonic()
+            with pytest.raises(instances.Unavailable):
+                directory.all()
+            return time.monotonic() - began
+
+        with ThreadPoolExecutor(40) as pool:
+            first = sorted(pool.map(lambda _: look(), range(40)))
+            assert first[-2] < instances.PATIENCE + 0.4, "all but one wait for a moment only"
+            assert first[-1] < 2.5
+            assert max(pool.map(lambda _: look(), range(40))) < 0.4, "it is remembered that there was no answer"
+        hung.setblocking(False)
+        assert hung.accept()
+        with pytest.raises(BlockingIOError):
+            hung.accept()
 
 
 def test_instances_without_the_token(backend: web.Backend, settings: Settings) -> None:
