@@ -141,6 +141,7 @@ def test_health_waits_for_nobody(running: Running) -> None:
     """More requests than it has threads, waiting for a database that is away: /health is answered at once."""
     running.sh("database-1", "systemctl stop postgresql")
     try:
+        wait_until(lambda: ask(running, "api/notes").status_code == 503, 15, "notes cannot be read")
         with ThreadPoolExecutor(60) as pool:
             waiting = [pool.submit(ask, running, "api/notes") for _ in range(60)]
             for _ in range(10):
