@@ -78,7 +78,7 @@ def shipped(*names: str) -> set[str]:
 
 
 def test_each_option_is_set_to_another_value_in_a_test_that_sees_it() -> None:
-    """By tests/options, by the lab's own settings or by its playbooks, with which every test works."""
+    """By tests/options, by the lab's own settings, its playbooks or another role, with which every test works."""
     options = {
         name: option
         for role in role_readme.roles()
@@ -86,8 +86,9 @@ def test_each_option_is_set_to_another_value_in_a_test_that_sees_it() -> None:
             "options"
         ].items()
     }
-    playbooks = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "playbooks").glob("*.yml"))
-    given = {name for name in options if re.search(rf"\b{name}: ", playbooks)}
+    callers = [*(ROOT / "playbooks").glob("*.yml"), *(ROOT / "roles").glob("*/tasks/*.yml")]
+    text = "".join(path.read_text(encoding="utf-8") for path in callers)
+    given = {name for name in options if re.search(rf"\b{name}: ", text)}
     seen = {*test_options.SEEN, *test_options.OUTPUT, *test_options.RELEASES}
     optional = {name for name, option in options.items() if not option.get("required")}
     assert optional - seen - given - shipped("lab/*.yml") == set()
