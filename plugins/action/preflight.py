@@ -39,11 +39,12 @@ READ_HERE = {
 }
 # Where each role runs; consul and dnsmasq run everywhere.
 ROLE_GROUPS = {
-    "backend": "backend",
-    "frontend": "frontend",
-    "postgresql": "database",
-    "vault": "control",
-    "vault_agent": "backend",
+    "backend": ("backend",),
+    "frontend": ("frontend",),
+    "nginx": ("backend", "frontend"),
+    "postgresql": ("database",),
+    "vault": ("control",),
+    "vault_agent": ("backend",),
 }
 # What one machine is told, another one must know as well.
 WHOLE_LAB = (
@@ -222,11 +223,11 @@ def check_owners(
     problems = []
     for host, names in own.items():
         for name in sorted(names):
-            group = ROLE_GROUPS.get(options.get(name, ""))
-            if group and host not in groups.get(group, ()):
+            where = ROLE_GROUPS.get(options.get(name, ""), ())
+            if where and not any(host in groups.get(group, ()) for group in where):
                 problems.append(
-                    f"{name} has no effect on {host}: role {options[name]} runs on the machines of group '{group}'. "
-                    "Move it there, or remove it."
+                    f"{name} has no effect on {host}: role {options[name]} runs on the machines of group "
+                    f"{' and '.join(where)}. Move it there, or remove it."
                 )
     return problems
 

@@ -126,7 +126,7 @@ def test_an_option_where_its_role_does_not_run() -> None:
     options = {"backend_threads": "backend", "vault_agent_log_level": "vault_agent", "consul_log_level": "consul"}
     own = {"backend-1": list(options), "frontend-1": ["consul_log_level", "lab_index", "backend_threads"]}
     assert preflight.check_owners(own, options, GROUPS) == [
-        "backend_threads has no effect on frontend-1: role backend runs on the machines of group 'backend'. Move it "
+        "backend_threads has no effect on frontend-1: role backend runs on the machines of group backend. Move it "
         "there, or remove it."
     ]
 
