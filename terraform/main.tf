@@ -88,11 +88,33 @@ resource "libvirt_pool" "lab" {
   depends_on = [libvirt_network.lab]
 }
 
-resource "libvirt_volume" "base" {
-  name   = "base.qcow2"
+# The image that each machine was made from. It is the machine's as long as that stands: another image is for new ones.
+resource "terraform_data" "image" {
+  for_each = local.machines
+
+  input = local.image
+
+  lifecycle {
+    ignore_changes = [input]
+  }
+}
+
+# Each image that a machine stands on, once; it goes with the last of them.
+resource "libvirt_volume" "image" {
+  for_each = toset([for machine in terraform_data.image : machine.input])
+
+  name   = "image-${substr(sha256(each.key), 0, 12)}.qcow2"
   pool   = libvirt_pool.lab.name
-  source = local.image
+  source = each.key
   format = "qcow2"
+}
+
+# Labs of before had one image. Its file stays, for their disks lie on it.
+removed {
+  from = libvirt_volume.base
+  lifecycle {
+    destroy = false
+  }
 }
 
 resource "libvirt_volume" "disk" {
@@ -100,12 +122,17 @@ resource "libvirt_volume" "disk" {
 
   name           = "${each.key}.qcow2"
   pool           = libvirt_pool.lab.name
-  base_volume_id = libvirt_volume.base.id
+  base_volume_id = libvirt_volume.image[terraform_data.image[each.key].input].id
   size           = var.disk_gib * 1024 * 1024 * 1024
   format         = "qcow2"
+
+  lifecycle {
+    ignore_changes       = [base_volume_id, size] # Of a new disk only.
+    replace_triggered_by = [terraform_data.image[each.key]]
+  }
 }
 
-# Nothing secret: a name, an address, a public key.
+# Nothing secret: a name, an address, a public key. Read at a machine's first start, so that a change is for new ones.
 resource "libvirt_cloudinit_disk" "seed" {
   for_each = local.machines
 
@@ -139,6 +166,11 @@ resource "libvirt_cloudinit_disk" "seed" {
       }
     }
   })
+
+  lifecycle {
+    ignore_changes       = [meta_data, user_data, network_config]
+    replace_triggered_by = [terraform_data.image[each.key]]
+  }
 }
 
 resource "libvirt_domain" "machine" {
@@ -182,6 +214,11 @@ resource "libvirt_domain" "machine" {
     content {
       xslt = xml.value
     }
+  }
+
+  lifecycle {
+    ignore_changes       = [xml]
+    replace_triggered_by = [libvirt_volume.disk[each.key]] # The provider alone would leave it on the old disk.
   }
 }
 
