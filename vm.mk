@@ -20,28 +20,19 @@ vm-prepare: venv ## Install and start what virtual machines need: libvirt, Vagra
 
 .PHONY: vagrant-up
 vagrant-up: prepare ## Bring the lab up on Vagrant machines (PROFILE=small for five small ones)
-	@$(VM) prepare vagrant
+	@$(VM) prepare vagrant --name=$(VAGRANT_LAB)
 	@LAB_PROFILE=$(PROFILE) vagrant up
 
 .PHONY: terraform-up
 terraform-up: prepare ## Bring the lab up on machines by Terraform or OpenTofu (PROFILE=small, TF_ARGS='-var ...')
 	@$(VM) prepare terraform --name=$(TERRAFORM_LAB)
-	@$(VM) terraform apply -auto-approve -input=false $(TERRAFORM_VARS)
+	@$(VM) apply --name=$(TERRAFORM_LAB) $(TERRAFORM_VARS)
 	@$(PLAYBOOK) -i inventories/terraform site.yml $(ARGS)
 	@$(BIN)/python -m tools.status -i inventories/terraform
 
 .PHONY: vm-down
-vm-down: venv ## Remove all virtual machines of the lab, and the libvirt that was started for them
-	@# What an apply that was cut off has made, its state does not know: that goes first then.
-	@if [ -e terraform/terraform.tfstate ]; then \
-		destroy() { $(VM) terraform destroy -auto-approve -input=false $(TERRAFORM_VARS); }; \
-		destroy || { $(VM) clean --name=$(TERRAFORM_LAB) --empty-pool; destroy; }; \
-	fi
-	@if [ -e .vagrant/machines ] && command -v vagrant >/dev/null; then LAB_PROFILE=$(PROFILE) vagrant destroy -f; fi
-	@$(VM) clean --name=$(VAGRANT_LAB)
-	@$(VM) clean --name=$(TERRAFORM_LAB)
-	@$(VM) stop
-	@rm -rf .vagrant .lab/$(VAGRANT_LAB) .lab/$(TERRAFORM_LAB)
+vm-down: venv ## Remove this clone's virtual machines and then their keys, and the libvirt that was started for them
+	@LAB_PROFILE=$(PROFILE) $(VM) down --vagrant=$(VAGRANT_LAB) --terraform=$(TERRAFORM_LAB) $(TERRAFORM_VARS)
 
 .PHONY: test-vm
 test-vm: prepare ## Try both ways on real machines, small profile: an hour and more without KVM

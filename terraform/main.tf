@@ -30,6 +30,10 @@ locals {
   translated_mib = data.libvirt_node_info.host.memory_total_kb >= 15 * 1024 * 1024 ? 1024 : 128
   memory_mib     = sum([for machine in local.machines : machine.memory + (local.domain_type == "kvm" ? 64 : 192)])
 
+  # Whose the machines are: this clone's, by the id that `make vm-prepare` has given to the lab (plugins/module_utils/lab_owner.py).
+  lab   = try(jsondecode(file("${local.directory}/lab.json")), { id = "", kind = "terraform" })
+  owner = jsonencode({ folder = local.root, id = local.lab.id, user = basename(pathexpand("~")) })
+
   key_file = coalesce(var.ssh_public_key, "${local.directory}/ssh/id_ed25519.pub")
   image    = var.image != "" ? var.image : try(jsondecode(file("${local.root}/.lab/images.json")).image, "")
 
@@ -47,6 +51,15 @@ data "libvirt_node_info" "host" {
   }
 }
 
+# Refuses a lab that stands already and is another clone's, before anything is made.
+resource "terraform_data" "owner" {
+  count = var.libvirt_uri == "qemu:///system" ? 1 : 0
+
+  provisioner "local-exec" {
+    command = "cd '${local.root}' && tools/venv.sh && .venv/bin/python -m tools.vm owner terraform --name=${var.lab_name}"
+  }
+}
+
 resource "libvirt_network" "lab" {
   name      = local.prefix
   mode      = "nat"
@@ -61,7 +74,13 @@ resource "libvirt_network" "lab" {
     enabled = false
   }
 
+  depends_on = [terraform_data.owner]
+
   lifecycle {
+    precondition {
+      condition     = local.lab.kind == "terraform"
+      error_message = "Lab '${var.lab_name}' of this clone is of kind ${local.lab.kind}, and this is for kind terraform: take another lab_name."
+    }
     precondition {
       condition     = local.image != "" && (can(regex("^https?://", local.image)) || fileexists(local.image))
       error_message = "There is no image %{if local.image != ""}at ${local.image}%{else}yet%{endif}: run 'make image', or set image to the path or address of a qcow2 with cloud-init."
@@ -176,11 +195,12 @@ resource "libvirt_cloudinit_disk" "seed" {
 resource "libvirt_domain" "machine" {
   for_each = local.machines
 
-  name      = "${local.prefix}-${each.key}"
-  type      = local.domain_type
-  memory    = each.value.memory
-  vcpu      = var.vcpus
-  autostart = false
+  name        = "${local.prefix}-${each.key}"
+  description = local.owner
+  type        = local.domain_type
+  memory      = each.value.memory
+  vcpu        = var.vcpus
+  autostart   = false
 
   dynamic "cpu" {
     for_each = local.domain_type == "kvm" ? ["host-passthrough"] : []
@@ -217,7 +237,7 @@ resource "libvirt_domain" "machine" {
   }
 
   lifecycle {
-    ignore_changes       = [xml]
+    ignore_changes       = [description, xml]
     replace_triggered_by = [libvirt_volume.disk[each.key]] # The provider alone would leave it on the old disk.
   }
 }

@@ -1,6 +1,6 @@
 # Read by Terraform and by OpenTofu.
 terraform {
-  required_version = ">= 1.7.0"
+  required_version = ">= 1.10.0" # The first OpenTofu whose `removed` can leave a thing as it is.
 
   required_providers {
     libvirt = {

@@ -2,12 +2,14 @@
 
 import grp
 import os
+import re
 import shutil
 import subprocess
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from plugins.module_utils.lab_owner import Owner, parse_owner
 from tools.preparing.running import PrepareError, as_root, run, say
 
 URI = "qemu:///system"
@@ -22,6 +24,8 @@ open the file, takes its knowledge as outdated, and asks anew: at each call, for
 START_SECONDS = 30
 POOLS = Path("/var/lib/libvirt/hashistack-lab")
 """Folder of the labs' disks; its subfolders are the labs."""
+OF_VAGRANT = re.compile(r"Source: (.+)/Vagrantfile")
+"""How vagrant-libvirt describes a machine that says nothing else of itself."""
 
 
 def virsh(*arguments: str) -> str:
@@ -109,15 +113,43 @@ def make_pool(name: str) -> None:
         virsh("pool-start", pool)
 
 
+def domains(name: str, ask: Callable[..., str] = virsh) -> list[str]:
+    """The lab's domains: by their name, and by their network, since there may be a lab NAME-MORE."""
+    named = [domain for domain in ask("list", "--all", "--name").split() if domain.startswith(f"hl-{name}-")]
+    return [domain for domain in named if f"hl-{name}" in ask("domiflist", domain).split()]
+
+
+def owner(name: str, ask: Callable[..., str] = virsh) -> Owner | None:
+    """Whose the lab's domains say that they are; None without any, and without a folder where they do not say."""
+    for domain in domains(name, ask):
+        text = ask("desc", domain).strip()
+        made_by_vagrant = OF_VAGRANT.fullmatch(text)
+        return parse_owner(text) or Owner(made_by_vagrant.group(1) if made_by_vagrant else "", "unknown", "")
+    return None
+
+
+def mark(name: str, owner: Owner, ask: Callable[..., str] = virsh) -> None:
+    """Let the lab's domains say whose they are."""
+    for domain in domains(name, ask):
+        if ask("desc", domain).strip() != owner.as_json():
+            running = ["--live"] if domain in ask("list", "--name").split() else []
+            ask("desc", domain, "--config", *running, "--new-desc", owner.as_json())
+
+
+def name_of(identifier: str) -> str:
+    """The name of the domain with this UUID; empty where there is none."""
+    done = _virsh(["domname", identifier])
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
 def clean(name: str, ask: Callable[..., str] = virsh) -> list[str]:
     """Remove every domain, network and pool of the lab `name`, and nothing else; what was removed."""
     removed = []
-    for domain in ask("list", "--all", "--name").split():
-        if domain.startswith(f"hl-{name}-"):
-            if domain in ask("list", "--name").split():
-                ask("destroy", domain)
-            ask("undefine", domain, "--nvram")
-            removed.append(f"domain {domain}")
+    for domain in domains(name, ask):
+        if domain in ask("list", "--name").split():
+            ask("destroy", domain)
+        ask("undefine", domain, "--nvram")
+        removed.append(f"domain {domain}")
     for network in ask("net-list", "--all", "--name").split():
         if network in (f"hl-{name}", f"hl-{name}-mgmt"):
             if network in ask("net-list", "--name").split():

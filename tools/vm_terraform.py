@@ -1,11 +1,15 @@
 """Terraform or OpenTofu, its provider for libvirt, and where to get both when no registry is in reach."""
 
+import json
 import os
+import shlex
 import shutil
 import socket
 import subprocess
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from tools.preparing import cache, programs
 from tools.preparing.running import PrepareError, say
@@ -14,6 +18,8 @@ PROJECT = Path(__file__).resolve().parents[1]
 MODULE = PROJECT / "terraform"
 REGISTRIES = ("registry.terraform.io", "registry.opentofu.org")
 PROVIDER = "dmacvicar/libvirt"
+STAYING = ("control", "database")
+"""Groups that shrink only by a decision: what is on their disks is not elsewhere."""
 
 
 def reachable(registry: str) -> bool:
@@ -87,3 +93,65 @@ def call(chosen: str, environment: Mapping[str, str], arguments: Sequence[str]) 
     """Run the program on the module, on this terminal; its exit status."""
     command = [chosen, f"-chdir={MODULE}", *arguments]
     return subprocess.run(command, check=False, env={**os.environ, **environment}).returncode
+
+
+def apply(chosen: str, environment: Mapping[str, str], arguments: Sequence[str]) -> int:
+    """Plan, refuse a plan that loses what stands, and carry it out; the exit status."""
+    with tempfile.TemporaryDirectory(prefix="lab-plan-") as folder:
+        plan = str(Path(folder) / "plan")
+        environment = {**environment, "TF_IN_AUTOMATION": "1"}
+        status = call(chosen, environment, ["plan", "-input=false", f"-out={plan}", *arguments])
+        if status:
+            return status
+        command = [chosen, f"-chdir={MODULE}", "show", "-json", plan]
+        shown = subprocess.run(command, check=True, env={**os.environ, **environment}, capture_output=True, text=True)
+        if losses := lost(json.loads(shown.stdout)):
+            raise PrepareError(
+                f"This would destroy {', '.join(losses)}, with all that is on the disks, and so nothing was changed: "
+                "give the variables that the lab was made with (PROFILE, TF_ARGS). If you mean it, "
+                f"this shows the plan and asks: .venv/bin/python -m tools.vm terraform apply {shlex.join(arguments)}"
+            )
+        return call(chosen, environment, ["apply", "-input=false", plan])
+
+
+def lost(plan: Mapping[str, Any]) -> list[str]:
+    """What a plan (as `show -json` prints it) destroys that nobody asked to remove.
+
+    A backend or frontend that the variables no longer name may go, and so may an image that no machine stands on.
+    """
+    found = []
+    for resource in plan.get("resource_changes", []):
+        actions = resource["change"]["actions"]
+        if "delete" not in actions:
+            continue
+        machine = str(resource.get("index", ""))
+        if resource["type"] in ("libvirt_network", "libvirt_pool"):
+            found.append(f"the lab's {resource['type'].removeprefix('libvirt_')}")
+        elif resource["address"].startswith("libvirt_volume.disk[") and (
+            "create" in actions or machine.rsplit("-", 1)[0] in STAYING
+        ):
+            found.append(machine)
+    return found
+
+
+def state_file() -> Path:
+    """Where the state of the chosen workspace is."""
+    try:
+        chosen = (MODULE / ".terraform/environment").read_text().strip()
+    except OSError:
+        chosen = ""
+    workspace = os.environ.get("TF_WORKSPACE") or chosen or "default"
+    return MODULE / ("" if workspace == "default" else f"terraform.tfstate.d/{workspace}") / "terraform.tfstate"
+
+
+def lab_of(state: Path) -> str:
+    """The name of the lab whose machines a state knows; empty where it knows nothing."""
+    try:
+        resources = json.loads(state.read_text())["resources"]
+    except (OSError, ValueError, KeyError):
+        return ""
+    for resource in resources:
+        if resource["type"] in ("libvirt_network", "libvirt_pool"):
+            for instance in resource["instances"]:
+                return str(instance["attributes"]["name"]).removeprefix("hl-")
+    return ""

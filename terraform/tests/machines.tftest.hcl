@@ -80,6 +80,62 @@ run "a_network_of_ones_own" {
   }
 }
 
+run "a_lab_that_stands" {
+  command = apply
+
+  variables {
+    boot_seconds = 0
+  }
+}
+
+run "keeps_its_image_and_seeds" {
+  command = plan
+
+  variables {
+    boot_seconds = 0
+    image        = "outputs.tf"
+    disk_gib     = 20
+    user         = "other"
+  }
+
+  # What a plan makes anew has an id that is not known yet, which fails the test.
+  assert {
+    condition     = alltrue([for disk in libvirt_volume.disk : disk.id != "" && disk.size == 10 * 1024 * 1024 * 1024])
+    error_message = "Another image or size is for new disks."
+  }
+  assert {
+    condition     = alltrue([for machine in libvirt_domain.machine : machine.id != ""])
+    error_message = "No machine that stands is made anew."
+  }
+  assert {
+    condition     = alltrue([for seed in libvirt_cloudinit_disk.seed : !strcontains(seed.user_data, "other")])
+    error_message = "A seed is read at the first start only."
+  }
+  assert {
+    condition     = keys(libvirt_volume.image) == ["versions.tf"]
+    error_message = "An image that no machine stands on is not there."
+  }
+}
+
+run "gives_a_new_machine_the_new_image" {
+  command = plan
+
+  variables {
+    boot_seconds           = 0
+    image                  = "outputs.tf"
+    backend_instance_count = 3
+  }
+
+  assert {
+    condition     = terraform_data.image["backend-3"].input == "outputs.tf" && terraform_data.image["backend-2"].input == "versions.tf"
+    error_message = "Each machine has the image that was current when it was made."
+  }
+  assert {
+    condition     = libvirt_volume.disk["backend-2"].id != ""
+    error_message = "A new machine changes no other."
+  }
+}
+
 run "small_profile" {
   command = plan
 

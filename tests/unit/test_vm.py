@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import yaml
 
 from plugins.filter.lab import lab_network
 from plugins.inventory import lab_terraform
+from plugins.module_utils import lab_owner
 from tools import vm, vm_images, vm_libvirt, vm_terraform
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,27 +54,187 @@ def test_memory_is_no_question_where_the_machines_run_already() -> None:
     assert vm.check(options(made=5), libvirt=True, memory_mib=600) == []
 
 
-def test_cleaning_up_touches_only_the_lab() -> None:
+OWNER = '{"folder": "/home/ann/lab", "id": "1-2", "user": "ann"}'
+
+
+def libvirt(**more: str) -> tuple[list[tuple[str, ...]], Callable[..., str]]:
+    """What virsh answers where the labs demo, demo2 and demo-more stand, and the calls that it got."""
     calls: list[tuple[str, ...]] = []
     answers = {
-        ("list", "--all", "--name"): "hl-demo-backend-1\nhl-demo2-backend-1\nhers\n",
-        ("list", "--name"): "hl-demo-backend-1\nhers\n",
-        ("net-list", "--all", "--name"): "default\nhl-demo\nhl-demo-mgmt\nhl-demo2\n",
-        ("net-list", "--name"): "default\nhl-demo\n",
-        ("pool-list", "--all", "--name"): "default\nhl-demo\n",
-        ("pool-list", "--name"): "default\nhl-demo\n",
-        ("vol-list", "hl-demo"): " backend-1.qcow2   /x/backend-1.qcow2\n base.qcow2   /x/base.qcow2\n",
+        "list --all --name": "hl-demo-backend-1\nhl-demo2-backend-1\nhl-demo-more-backend-1\nhers\n",
+        "list --name": "hl-demo-backend-1\nhers\n",
+        "domiflist hl-demo-backend-1": " vnet3   network   hl-demo   virtio   52:54:0a:50:01:65\n",
+        "domiflist hl-demo-more-backend-1": " vnet4   network   hl-demo-more   virtio   52:54:0a:50:02:65\n",
+        "net-list --all --name": "default\nhl-demo\nhl-demo-mgmt\nhl-demo2\n",
+        "net-list --name": "default\nhl-demo\n",
+        "pool-list --all --name": "default\nhl-demo\n",
+        "pool-list --name": "default\nhl-demo\n",
+        "vol-list hl-demo": " backend-1.qcow2   /x/backend-1.qcow2\n base.qcow2   /x/base.qcow2\n",
+        **more,
     }
 
     def ask(*arguments: str) -> str:
         calls.append(arguments)
-        return answers.get(arguments, "")
+        return answers.get(" ".join(arguments), "")
 
+    return calls, ask
+
+
+def test_cleaning_up_touches_only_the_lab() -> None:
+    calls, ask = libvirt()
     removed = vm_libvirt.clean("demo", ask)
     assert removed == ["domain hl-demo-backend-1", "network hl-demo", "network hl-demo-mgmt", "pool hl-demo"]
-    changing = [call for call in calls if call not in answers]
+    changing = [call for call in calls if call[0].endswith(("destroy", "undefine", "delete"))]
     assert all(any(word.startswith(("hl-demo", "backend-1", "base")) for word in call[1:]) for call in changing)
-    assert not any("demo2" in word or word in ("hers", "default") for call in changing for word in call)
+    others = ("hers", "default", "hl-demo-more-backend-1", "hl-demo2-backend-1", "hl-demo2")
+    assert not any(word in others for call in changing for word in call)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (OWNER, lab_owner.Owner("/home/ann/lab", "ann", "1-2")),
+        ("Source: /home/ann/lab/Vagrantfile", lab_owner.Owner("/home/ann/lab", "unknown", "")),
+        ("No description for domain: hl-demo-backend-1", lab_owner.Owner("", "unknown", "")),
+    ],
+)
+def test_machines_say_whose_they_are(text: str, expected: lab_owner.Owner) -> None:
+    _calls, ask = libvirt(**{"desc hl-demo-backend-1": f"{text}\n"})
+    assert vm_libvirt.owner("demo", ask) == expected
+    assert vm_libvirt.owner("demo3", ask) is None
+
+
+def test_machines_are_marked_once() -> None:
+    owner = lab_owner.Owner("/home/ann/lab", "ann", "1-2")
+    calls, ask = libvirt()
+    vm_libvirt.mark("demo", owner, ask)
+    assert ("desc", "hl-demo-backend-1", "--config", "--live", "--new-desc", OWNER) in calls
+    calls, ask = libvirt(**{"desc hl-demo-backend-1": OWNER})
+    vm_libvirt.mark("demo", owner, ask)
+    assert not any("--new-desc" in call for call in calls)
+
+
+@pytest.fixture
+def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A clone of its own, on a computer whose libvirt has the machines of Ann's labs `demo` and `vagrant`."""
+    labs = {"demo": lab_owner.parse_owner(OWNER), "vagrant": lab_owner.parse_owner(OWNER)}
+    for module, name in ((vm, "PROJECT"), (vm_terraform, "PROJECT")):
+        monkeypatch.setattr(module, name, tmp_path)
+    monkeypatch.setattr(vm, "LAB", tmp_path / ".lab")
+    monkeypatch.setattr(vm_terraform, "MODULE", tmp_path / "terraform")
+    monkeypatch.setattr(vm_libvirt, "answers", lambda: True)
+    monkeypatch.setattr(vm_libvirt, "owner", labs.get)
+    for change in ("clean", "mark", "remove_folder", "make_pool", "stop", "start"):
+        monkeypatch.setattr(vm_libvirt, change, lambda *_, name=change: pytest.fail(f"{name} touched the lab"))
+    monkeypatch.delenv("ADOPT", raising=False)
+    return tmp_path
+
+
+def note(clone: Path, name: str, kind: str) -> None:
+    lab_owner.settle(str(clone / ".lab" / name), kind)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "owner vagrant --name demo",
+        "owner terraform --name demo --removing",
+        "check vagrant --name demo --memory 100",
+        "apply --name demo",
+        "clean --name demo",
+        "down --vagrant demo --terraform demo -var lab_name=demo",
+    ],
+)
+@pytest.mark.usefixtures("clone")
+def test_another_clones_machines_are_left_alone(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert vm.main(command.split()) == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "Lab 'demo' belongs to the clone in /home/ann/lab (user ann)" in said
+    assert "LAB_NAME=other" in said
+
+
+@pytest.mark.parametrize(
+    "command", ["down --vagrant lab --terraform lab", "prepare vagrant --name lab", "apply --name lab"]
+)
+def test_the_keys_of_containers_stay(clone: Path, command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """As `source .lab/env; make vm-down` has LAB_NAME=lab."""
+    note(clone, "lab", "containers")
+    assert vm.main(command.split()) == 1
+    said = capsys.readouterr().err
+    assert "Lab 'lab' of this clone is of kind containers" in said
+    assert "unset LAB_NAME" in said
+    assert (clone / ".lab/lab/lab.json").exists()
+
+
+def test_down_removes_this_clones_lab_and_no_other(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    note(clone, "terraform", "terraform")
+    cleaned: list[str] = []
+
+    def clean(name: str) -> list[str]:
+        cleaned.append(name)
+        return []
+
+    monkeypatch.setattr(vm_libvirt, "clean", clean)
+    for change in ("remove_folder", "stop"):
+        monkeypatch.setattr(vm_libvirt, change, lambda *_: None)
+    assert vm.main(["down", "--vagrant=vagrant", "--terraform=terraform"]) == 0
+    assert cleaned == ["terraform"]
+    assert not (clone / ".lab/terraform").exists()
+
+
+def test_keys_stay_where_machines_do(
+    clone: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    note(clone, "terraform", "terraform")
+    state(clone, "hl-terraform")
+    monkeypatch.setattr(vm_libvirt, "clean", lambda _: [])
+    for change in ("remove_folder", "make_pool"):
+        monkeypatch.setattr(vm_libvirt, change, lambda *_: None)
+    monkeypatch.setattr(vm_terraform, "prepare", lambda _: ("tofu", {}))
+    monkeypatch.setattr(vm_terraform, "call", lambda *_: 1)
+    assert vm.main(["down", "--vagrant=other", "--terraform=terraform"]) == 1
+    assert "its keys stay" in capsys.readouterr().err
+    assert (clone / ".lab/terraform/lab.json").exists()
+
+
+def state(clone: Path, network: str) -> None:
+    (clone / "terraform").mkdir()
+    resource = {"type": "libvirt_network", "name": "lab", "instances": [{"attributes": {"name": network}}]}
+    (clone / "terraform/terraform.tfstate").write_text(json.dumps({"resources": [resource]}))
+
+
+def test_another_labs_state_is_not_taken_for_this_labs(clone: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    state(clone, "hl-one")
+    assert vm.main(["apply", "--name", "two"]) == 1
+    assert "Terraform has made the lab 'one' in this clone" in capsys.readouterr().err
+
+
+def change(address: str, *actions: str) -> dict[str, Any]:
+    kind, _, index = address.partition("[")
+    name = {"index": index.strip('"]')} if index else {}
+    return {"address": address, "type": kind.split(".")[0], **name, "change": {"actions": list(actions)}}
+
+
+def test_a_plan_loses_what_it_destroys_unasked() -> None:
+    harmless = [
+        change('libvirt_volume.disk["backend-2"]', "delete"),
+        change('libvirt_domain.machine["backend-2"]', "delete"),
+        change('libvirt_domain.machine["control-1"]', "delete", "create"),  # with its disk: a restart
+        change('libvirt_volume.image["/a/disk.qcow2"]', "delete"),
+        change('libvirt_volume.disk["backend-3"]', "create"),
+    ]
+    assert vm_terraform.lost({"resource_changes": harmless}) == []
+    losing = [
+        change('libvirt_volume.disk["backend-1"]', "delete", "create"),
+        change('libvirt_volume.disk["control-2"]', "delete"),
+        change("libvirt_network.lab", "delete", "create"),
+    ]
+    assert vm_terraform.lost({"resource_changes": harmless + losing}) == [
+        "backend-1",
+        "control-2",
+        "the lab's network",
+    ]
 
 
 def test_box_has_what_vagrant_reads(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 # What the Vagrantfile knows of the lab. Vagrant loads that file more than once a command; this one only once.
 require "digest"
+require "etc"
 require "fileutils"
 require "ipaddr"
 require "json"
@@ -45,6 +46,11 @@ class HashistackLab
     end
     @network = ENV["LAB_NETWORK"].to_s.empty? ? network_of(@name, 64) : ENV["LAB_NETWORK"]
     @groups = hosts["children"]
+    kind = noted.fetch("kind", "vagrant")
+    unless kind == "vagrant"
+      fail_with("Lab '#{@name}' of this clone is of kind #{kind}, and this command is for kind vagrant: use another " \
+                "name, as in 'LAB_NAME=other vagrant up' ('unset LAB_NAME' if .lab/env has set it).")
+    end
     FileUtils.mkdir_p(File.dirname(key), mode: 0o700)
     return if File.exist?(key)
     system("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "hashistack-lab #{@name}", "-f", key) ||
@@ -107,9 +113,23 @@ class HashistackLab
     return if [env.default_provider, ENV["VAGRANT_DEFAULT_PROVIDER"]&.to_sym].include?(:virtualbox)
     memory = machines.values.sum { |machine| machine[:memory] + (kvm? ? QEMU_MIB : EMULATION_MIB) }
     made = Dir.glob(File.join(dotfiles, "machines/*/libvirt/id")).size
-    run(env, "bash", "tools/venv.sh")
+    own(env)
     run(env, python, "-m", "tools.vm", "check", "vagrant", "--name", @name, "--memory", memory.to_s,
         "--made", made.to_s, "--box", ENV["LAB_BOX"].to_s.empty? ? local_box.to_s : "public")
+  end
+
+  # Before a command that touches machines: are those that stand this clone's?
+  def own(env, *more)
+    run(env, "bash", "tools/venv.sh")
+    done = execute(python, "-m", "tools.vm", "owner", "vagrant", "--name", @name, *more)
+    fail_with(done.stderr.strip.delete_prefix("vm: ")) unless done.exit_code.zero?
+  end
+
+  # What a new machine says of whose it is (plugins/module_utils/lab_owner.py); its id is known only after `check`.
+  def describe(machine)
+    return unless machine.provider_name == :libvirt
+    owner = { folder: ROOT, id: noted.fetch("id", ""), user: Etc.getpwuid.name }
+    machine.provider_config.description = JSON.generate(owner)
   end
 
   # The machine's user gets the lab's key as the only one, and its host key is pinned.
@@ -151,6 +171,13 @@ class HashistackLab
     File.join(ROOT, ".lab", @name)
   end
 
+  # The lab's id and kind, as the first command has noted them.
+  def noted
+    JSON.parse(File.read(File.join(directory, "lab.json")))
+  rescue Errno::ENOENT, JSON::ParserError
+    {}
+  end
+
   def dotfiles
     File.expand_path(ENV.fetch("VAGRANT_DOTFILE_PATH", ".vagrant"), ROOT)
   end
@@ -184,10 +211,15 @@ class HashistackLab
   end
 
   def run(env, *command)
-    options = { workdir: ROOT, notify: %i[stdout stderr], env: { "PYTHONUNBUFFERED" => "1", "LAB_NAME" => @name } }
-    done = Vagrant::Util::Subprocess.execute(*command, options) { |_type, data| env.ui.info(data, new_line: false, prefix: false) }
+    done = execute(*command) { |_type, data| env.ui.info(data, new_line: false, prefix: false) }
     return if done.exit_code.zero?
     fail_with("'#{File.basename(command.first)} #{command.drop(1).join(" ")}' ended with status #{done.exit_code}.")
+  end
+
+  def execute(*command, &show)
+    options = { workdir: ROOT, env: { "PYTHONUNBUFFERED" => "1", "LAB_NAME" => @name } }
+    options[:notify] = %i[stdout stderr] if show
+    Vagrant::Util::Subprocess.execute(*command, options, &show)
   end
 
   def fail_with(text)
