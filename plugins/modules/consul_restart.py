@@ -104,9 +104,12 @@ def unready(health: dict[str, Any], servers: list[str]) -> str:
     >>> unready({"Healthy": True, "Servers": [{"Name": "a", "Voter": True}]}, ["a"])
     ''
     """
-    voters = [server["Name"] for server in health.get("Servers") or [] if server.get("Voter")]
-    if sorted(voters) != sorted(servers):
-        return f"{', '.join(sorted(set(servers) - set(voters))) or 'a server too many'} has no vote as it should"
+    voters = {server["Name"] for server in health.get("Servers") or [] if server.get("Voter")}
+    missing, strangers = sorted(set(servers) - voters), sorted(voters - set(servers))
+    if missing:
+        return f"{', '.join(missing)} has no vote"
+    if strangers:
+        return f"{', '.join(strangers)} has a vote, and is none of the servers"
     return "" if health.get("Healthy") else "not every server is healthy"
 
 

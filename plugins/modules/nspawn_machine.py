@@ -97,10 +97,17 @@ from ansible.module_utils.basic import AnsibleModule
 # systemd-nspawn ends with this code when the machine wants to be started again.
 REBOOT = 133
 CGROUP = "/sys/fs/cgroup"
+# Bytes, several times what a machine of the lab needs: one that leaks is not the whole computer's end.
+MEMORY = 1 << 30
 # Stands in for a unit where PID 1 is not systemd: nspawn keeps its machine's cgroups below its own, so each machine
-# needs one, or machines would share a tree; and a machine that reboots is started again.
+# needs one, or machines would share a tree; and a machine that reboots is started again. Its memory is limited where a
+# controller for that is mounted.
 LOOP = """
-for hierarchy in {hierarchies}; do mkdir -p "$hierarchy/{name}" && echo $$ > "$hierarchy/{name}/cgroup.procs"; done
+for group in {groups}; do
+  mkdir -p "$group"
+  for limit in memory.max memory.limit_in_bytes; do [ ! -e "$group/$limit" ] || echo {memory} > "$group/$limit"; done
+  echo $$ > "$group/cgroup.procs"
+done
 while :; do
   "$@" && exit 0
   code=$?
@@ -149,8 +156,8 @@ def children(pid: int) -> list[int]:
 
 
 def hierarchies() -> list[str]:
-    """The mounted cgroup hierarchies in which systemd keeps its units: v2, v1's own, or both."""
-    places = [CGROUP, f"{CGROUP}/systemd", f"{CGROUP}/unified"]
+    """The mounted cgroup hierarchies in which systemd keeps its units (v2, v1's own, or both), and v1's for memory."""
+    places = [CGROUP, f"{CGROUP}/systemd", f"{CGROUP}/unified", f"{CGROUP}/memory"]
     with open("/proc/mounts", encoding="ascii") as stream:
         mounted = {line.split()[1] for line in stream if line.split()[2] in ("cgroup", "cgroup2")}
     return [place for place in places if place in mounted]
@@ -275,12 +282,13 @@ class Machine:
             self.run(
                 *("systemd-run", "--quiet", "--collect", f"--unit={self.unit}", "--property=Delegate=yes"),
                 *("--property=KillMode=mixed", f"--property=StandardOutput=append:{self.log}"),
+                f"--property=MemoryMax={MEMORY}",
                 *(f"--property=RestartForceExitStatus={REBOOT}", f"--property=SuccessExitStatus={REBOOT}"),
                 *command,
             )
             return lambda: self.module.run_command(["systemctl", "is-active", "--quiet", self.unit])[0] != 0
-        places = hierarchies()
-        script = LOOP.format(name=self.unit, reboot=REBOOT, hierarchies=" ".join(places))
+        groups = " ".join(f"'{place}/{self.unit}'" for place in hierarchies())
+        script = LOOP.format(groups=groups, memory=MEMORY, reboot=REBOOT)
         with open(self.log, "ab") as log:
             process = subprocess.Popen(  # pylint: disable=consider-using-with  # it outlives this module
                 ["/bin/sh", "-c", script, self.unit, *command],

@@ -46,7 +46,7 @@ def test_a_killed_dnsmasq_is_back_at_once(running: Running, kill: Callable[[str,
 
 @pytest.mark.parametrize("name", ASKING)
 def test_the_unit_is_hardened(exposure: Callable[[str, str], float], name: str) -> None:
-    assert exposure(name, "dnsmasq.service") < 3
+    assert exposure(name, "dnsmasq.service") <= 2
 
 
 def test_a_wrong_option_is_refused_with_a_sentence(refuses: Callable[..., str]) -> None:

@@ -125,7 +125,7 @@ def test_a_killed_server_is_back_at_once_and_a_stopped_one_leaves_dns(
 
 def test_the_unit_is_hardened(running: Running, exposure: Callable[[str, str], float]) -> None:
     unit = running.sh("database-1", "systemctl list-units --plain --no-legend 'postgresql@*' | cut -d' ' -f1").strip()
-    assert exposure("database-1", unit) < 3
+    assert exposure("database-1", unit) <= 2
 
 
 def test_wrong_options_are_refused_with_a_sentence(refuses: Callable[..., str]) -> None:

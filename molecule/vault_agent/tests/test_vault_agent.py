@@ -110,7 +110,7 @@ def test_the_agent_reads_nothing_else(running: Running) -> None:
 
 
 def test_the_unit_is_hardened(exposure: Callable[[str, str], float]) -> None:
-    assert exposure(HOST, "vault-agent.service") < 3
+    assert exposure(HOST, "vault-agent.service") <= 2
 
 
 def test_wrong_options_are_refused_with_a_sentence(refuses: Callable[..., str]) -> None:
