@@ -15,7 +15,7 @@ COMMON = ("consul.service", "dnsmasq.service")
 UNITS = {
     "control": (*COMMON, "vault.service", "vault-unseal.service", "vault-logrotate.service"),
     "database": (*COMMON, "postgresql@*.service"),
-    "backend": (*COMMON, "backend.service", "vault-agent.service"),
+    "backend": (*COMMON, "backend.service", "nginx.service", "vault-agent.service"),
     "frontend": (*COMMON, "nginx.service", "php*-fpm.service"),
 }
 # systemd's own measure of what a unit could do, from 0 (best) to 10.
