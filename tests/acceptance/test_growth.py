@@ -7,6 +7,8 @@ import pytest
 from tests.running import GROWTH, Running, wait_until
 
 NAME = "backend-3"
+# A database user of backend-3-2.
+LIKE = f"v-{NAME}-2-AbCdEfGhIjKl"
 
 
 def traces(running: Running) -> dict[str, object]:
@@ -79,10 +81,16 @@ def test_a_backend_comes_and_goes(running: Running, arguments: tuple[str, ...], 
     grow(running, *arguments)
     assert set(traces(running)) >= {"node", "consul tokens", "approle", "database users"}
     inventory = running.inventory if line_gone_first else [*running.inventory, str(GROWTH)]
+    # A user whose lease was lost goes too; one of a machine whose name only begins alike does not.
+    running.sql(f'create role "v-{NAME}-LostLease123"; create role "{LIKE}"')
+    # Nobody has run anything for longer than the administrator's token lives.
+    running.lab.vault().auth.token.revoke_self()
     removal = running.playbook("playbooks/remove.yml", "-e", f"machine={NAME}", inventory=inventory).require()
     assert removal.changed
     wait_until(lambda: running.count() == len(running.names("backend")), 10, "the page's API counts one less")
     assert NAME not in running.lab.get(f"{running.page}/").text
+    assert running.sql(f"select rolname from pg_roles where rolname like 'v-{NAME}-%'").split() == [LIKE]
+    running.sql(f'drop role "{LIKE}"')
     assert traces(running) == {}
     again = running.playbook("playbooks/remove.yml", "-e", f"machine={NAME}", inventory=running.inventory).require()
     assert again.changed == {}, again.output[-4000:]

@@ -71,6 +71,28 @@ def test_removing_without_a_name_is_refused(running: Running) -> None:
     assert "-e machine=" in run.output
 
 
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("backend", "backend is a group"),
+        ("all", "all is a group"),
+        ("backend-1,backend-2", "exactly one machine"),
+        ("backend-*", "exactly one machine"),
+        ("administrator", "administrator is no machine"),
+        ("elsewhere-1", "elsewhere-1 is no machine of the lab"),
+    ],
+)
+def test_removing_takes_one_machine_only(running: Running, tmp_path: Path, name: str, sentence: str) -> None:
+    """In check mode, since a run that is not refused would take the lab's machines away."""
+    other = tmp_path / "other.yml"
+    other.write_text(yaml.safe_dump({"elsewhere": {"hosts": {"elsewhere-1": {}}}}), encoding="utf-8")
+    inventory = [*running.inventory, str(other)]
+    run = running.playbook("playbooks/remove.yml", "-e", f"machine={name}", "--check", inventory=inventory)
+    assert run.code != 0, run.output[-3000:]
+    assert sentence in run.output
+    assert "PLAY [Remove]" not in run.output
+
+
 def test_removing_what_never_was_changes_nothing(running: Running) -> None:
     run = running.playbook("playbooks/remove.yml", "-e", "machine=backend-77").require()
     assert run.changed == {}
