@@ -78,6 +78,7 @@ class Lab:
     inventory: str
     machines: tuple[Machine, ...]
     variables: dict[str, Any] = field(default_factory=dict, repr=False)
+    others: frozenset[str] = frozenset()  # hosts that the inventory names outside group lab
 
     @property
     def authority(self) -> Path:
@@ -189,6 +190,11 @@ def load(inventory: Sequence[str] = (), extra: dict[str, Any] | None = None) -> 
         names = [host for group in GROUPS for host in groups.get(group, [])]
         if not names:
             raise LabError(f"The inventory {', '.join(sources)} names no machine in the groups {', '.join(GROUPS)}.")
+        # Machines of the lab in groups that only its owner knows get an agent of Consul as the others do.
+        for host in groups.get("lab", []):
+            if host not in owners:
+                owners[host] = max(manager.get_host(host).get_groups(), key=lambda group: int(group.depth)).name
+                names.append(host)
         machines = tuple(_machine(name, owners[name], hostvars[name]) for name in dict.fromkeys(names))
         first = hostvars[names[0]]
         return Lab(
@@ -202,6 +208,7 @@ def load(inventory: Sequence[str] = (), extra: dict[str, Any] | None = None) -> 
                 "machines_directory": str(first.get("lab_machines_directory", "")),
                 **{name: str(first[name]) for _, name in SERVER_NAMES.values()},
             },
+            others=frozenset(groups.get("all", [])) - set(names),
         )
     except (AnsibleError, KeyError) as error:
         raise LabError(f"The inventory {', '.join(sources)} cannot be read: {error}") from error

@@ -219,8 +219,14 @@ def judge_machines(machines: Sequence[Machine], running: set[str] | None, answer
     return lines
 
 
-def judge_consul(machines: Sequence[Machine], answer: Answer) -> list[Line]:
-    """Every machine is an alive member, there is a leader, and raft says that it is healthy."""
+def judge_consul(
+    machines: Sequence[Machine], answer: Answer, others: Iterable[str] = (), playbook: str = "ansible-playbook"
+) -> list[Line]:
+    """Every machine is an alive member, there is a leader, and raft says that it is healthy.
+
+    ``others`` are hosts that the inventory names outside the lab: no strangers, whatever Consul knows of them.
+    ``playbook`` is how a playbook is run on this lab and no other.
+    """
     if answer.error:
         return [Line("Consul", "cluster", "no answer", answer.error, BAD, "On control-1: journalctl -u consul")]
     value = answer.value
@@ -257,7 +263,7 @@ def judge_consul(machines: Sequence[Machine], answer: Answer) -> list[Line]:
             f"On {missing[0]}: systemctl status consul" if missing else "",
         )
     )
-    known = {machine.name for machine in machines}
+    known = {machine.name for machine in machines} | set(others)
     strangers = sorted(
         {node["Node"] for node in value["nodes"]} - known | {name for name in members if name not in known} - set(left)
     )
@@ -269,7 +275,7 @@ def judge_consul(machines: Sequence[Machine], answer: Answer) -> list[Line]:
                 "not in the inventory",
                 "Consul still knows it",
                 WARNING,
-                f"ansible-playbook playbooks/remove.yml -e machine={name}",
+                f"{playbook} playbooks/remove.yml -e machine={name}",
             )
         )
     return lines
@@ -422,7 +428,8 @@ def collect(lab: Lab, timeout: float) -> list[Line]:
         pages = {url: ask(lambda u=url: ask_page(lab, u, timeout)) for url in lab.pages()}  # type: ignore[misc]
         certificates = ask(lambda: read_certificates(lab.directory / "tls"))
     lines = judge_machines(lab.machines, running, {name: future.result() for name, future in machines.items()})
-    lines += judge_consul(lab.machines, consul.result())
+    playbook = f"LAB_NAME={lab.name} .venv/bin/ansible-playbook -i {lab.inventory.replace(', ', ' -i ')}"
+    lines += judge_consul(lab.machines, consul.result(), lab.others, playbook)
     vault_lines = judge_vault(control, {name: future.result() for name, future in vaults.items()})
     lines += vault_lines
     if any(line.state == "active" for line in vault_lines):

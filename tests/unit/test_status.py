@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import datetime
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
+import yaml
 
 from tools import status
-from tools.lab import Machine
+from tools.lab import ROOT, Machine, load
 from tools.status import BAD, GOOD, WARNING, Answer, Line
 
 NOW = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
@@ -75,6 +78,31 @@ def test_a_node_that_the_inventory_does_not_know_is_a_warning() -> None:
     lines = status.judge_consul(MACHINES, consul(nodes=nodes))
     assert [(line.name, line.level) for line in lines if line.level != GOOD] == [("backend-9", WARNING)]
     assert "remove.yml -e machine=backend-9" in lines[-1].remedy
+
+
+def test_a_node_that_the_inventory_names_elsewhere_is_no_stranger() -> None:
+    nodes = [{"Node": name} for name in ("backend-1", "desk-1", "backend-9")]
+    lines = status.judge_consul(MACHINES, consul(nodes=nodes), {"desk-1"}, "LAB_NAME=x ansible-playbook -i y")
+    (line,) = [line for line in lines if line.level != GOOD]
+    assert line.remedy == "LAB_NAME=x ansible-playbook -i y playbooks/remove.yml -e machine=backend-9"
+
+
+def test_a_lab_has_the_machines_of_every_group(tmp_path: Path) -> None:
+    """Those of a group that only its owner knows too: whoever looks at the lab must not take them for strangers."""
+    shutil.copytree(ROOT / "inventories" / "containers", tmp_path / "inventory")
+    (tmp_path / "inventory" / "more.yml").write_text(
+        yaml.safe_dump(
+            {
+                "lab": {"children": {"monitoring": {"hosts": {"monitoring-1": {"lab_index": 61}}}}},
+                "desks": {"hosts": {"desk-1": {}}},
+            }
+        ),
+        encoding="utf-8",
+    )
+    lab = load([str(tmp_path / "inventory")])
+    assert lab.machine("monitoring-1").group == "monitoring"
+    assert len(lab.machines) == 8
+    assert lab.others == {"desk-1"}
 
 
 def test_no_answer_is_one_bad_line() -> None:
