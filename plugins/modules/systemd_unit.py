@@ -11,7 +11,9 @@ description:
     changed since it started, and reloads it when a file that it reads at reload has changed since.
   - The comparison is between times on the host, so it is also right after a run that was cut off between
     writing a file and restarting the unit; a handler's notification would be lost there.
-    No module of ansible.builtin compares these.
+  - Fails, with what the unit last said, where the unit does not stay up. systemd's own word for one that crashes each
+    second is C(activating), and a start that it calls good may end a moment later.
+  - No module of ansible.builtin does any of these.
 options:
   name:
     description: Name of the unit.
@@ -27,6 +29,10 @@ options:
     type: list
     elements: str
     default: []
+  timeout:
+    description: Seconds to wait for a unit that is starting.
+    type: int
+    default: 60
 author: HashiStack Lab
 attributes:
   check_mode:
@@ -55,30 +61,55 @@ stale:
   description: Whether a running unit was older than its files.
   type: bool
   returned: always
+unread:
+  description: Whether it was older than files that a reload would let it read, also where it must restart for others.
+  type: bool
+  returned: always
+steady:
+  description: Whether it was up, and not only for a moment between two crashes.
+  type: bool
+  returned: always
 """
 
 import glob
 import os
 import subprocess
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
 
 PROPERTIES = (
+    "ActiveEnterTimestamp",
     "ActiveState",
     "DropInPaths",
     "FragmentPath",
     "InactiveExitTimestamp",
     "LoadState",
+    "NRestarts",
     "NeedDaemonReload",
+    "Result",
     "StateChangeTimestamp",
+    "SubState",
+    "Type",
     "UnitFileState",
 )
+# Seconds. How long a unit must have been up, after systemd has started it again by itself, and where systemd can't tell
+# when it is ready.
+UP_AFTER_CRASH = 10.0
+UP_AFTER_START = 1.0
+# So many crashes while it is watched are a loop.
+CRASHES = 3
+EVERY = 0.2
 
 
 class Decision(NamedTuple):
-    """What to do with a unit: ``none``, ``start``, ``restart`` or ``reload``, and why."""
+    """What to do with a unit: ``none``, ``start``, ``restart`` or ``reload``, and why.
+
+    A unit that is not up yet is started (anew), since it serves nobody who would have to be asked first.
+    """
 
     action: str
     reason: str
@@ -114,32 +145,77 @@ def decide(properties: dict[str, str], restart_on: list[str], reload_on: list[st
     A unit's start is its ``InactiveExitTimestamp``, taken before the process reads its files; its last reload shows
     in ``StateChangeTimestamp``.
     """
-    if properties["ActiveState"] not in ("active", "reloading", "activating"):
-        return Decision("start", f"the unit was {properties['ActiveState'] or 'not loaded'}")
+    state = properties["ActiveState"]
+    if state not in ("active", "reloading", "activating"):
+        return Decision("start", f"the unit was {state or 'not loaded'}")
     started = parse_timestamp(properties["InactiveExitTimestamp"])
     own_files = [path for path in (properties["FragmentPath"], *properties["DropInPaths"].split()) if path]
     path, changed = newest(restart_on + own_files)
     if changed > started:
-        return Decision("restart", f"{path} has changed since the unit started")
-    path, changed = newest(reload_on)
-    if changed > max(started, parse_timestamp(properties["StateChangeTimestamp"])):
-        return Decision("reload", f"{path} has changed since the unit read it")
+        verb = "start" if state == "activating" else "restart"
+        return Decision(verb, f"{path} has changed since the unit started")
+    path = unread(properties, reload_on)
+    if path:
+        # What is not up can't be reloaded.
+        verb = "start" if state == "activating" else "reload"
+        return Decision(verb, f"{path} has changed since the unit read it")
     return Decision("none", "")
+
+
+def unread(properties: dict[str, str], reload_on: list[str]) -> str:
+    """The newest of the files that a reload would let the unit read, if it has not read that one yet."""
+    path, changed = newest(reload_on)
+    read = max(parse_timestamp(properties[name]) for name in ("InactiveExitTimestamp", "StateChangeTimestamp"))
+    return path if changed > read else ""
+
+
+def unsteady(properties: dict[str, str], now: float) -> str:
+    """Why a unit can't be called up (yet); empty where it can."""
+    state, restarts = properties["ActiveState"], int(properties.get("NRestarts") or 0)
+    if state not in ("active", "reloading"):
+        return f"it is {state} ({properties['SubState']}), its last result was {properties.get('Result') or 'none'}"
+    since = now - parse_timestamp(properties["ActiveEnterTimestamp"])
+    if restarts and since < UP_AFTER_CRASH:
+        return f"systemd has started it again {restarts} times"
+    if properties.get("Type") in ("simple", "exec") and since < UP_AFTER_START:
+        return "it has only just started"
+    return ""
+
+
+def watch(module: AnsibleModule, show: Callable[[], dict[str, str]]) -> None:
+    """Return once the unit is up and stays so; end the module with what it last said where it does not."""
+    deadline = time.monotonic() + module.params["timeout"]
+    properties = show()
+    crashes = int(properties.get("NRestarts") or 0) + CRASHES
+    while problem := unsteady(properties, time.time()):
+        loops = int(properties.get("NRestarts") or 0) >= crashes
+        if loops or properties["ActiveState"] in ("failed", "inactive") or time.monotonic() > deadline:
+            name = module.params["name"]
+            said = journal(f"_SYSTEMD_UNIT={name}", 1)
+            last = f" The last that it said: {said[0].strip()}" if said else ""
+            module.fail_json(msg=f"{name} does not stay up: {problem}.{last}", journal=journal(f"--unit={name}"))
+        time.sleep(EVERY)
+        properties = show()
+
+
+def journal(match: str, lines: int = 20) -> list[str]:
+    """The last lines of the journal that match: ``--unit=NAME``, or ``_SYSTEMD_UNIT=NAME`` for its own words only."""
+    done = subprocess.run(
+        ["journalctl", match, f"--lines={lines}", "--no-pager", "--output=cat"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout.splitlines()
 
 
 def systemctl(module: AnsibleModule, *arguments: str) -> str:
     """Run systemctl; on failure end the module with the last lines of the unit's journal."""
     code, out, err = module.run_command(["systemctl", *arguments], environ_update={"TZ": "UTC"})
     if code != 0:
-        unit = module.params["name"]
-        journal = subprocess.run(
-            ["journalctl", "--unit", unit, "--lines", "20", "--no-pager", "--output", "cat"],
-            capture_output=True,
-            text=True,
-            check=False,
-        ).stdout
         module.fail_json(
-            msg=f"'systemctl {' '.join(arguments)}' failed: {err.strip() or out.strip()}", journal=journal.splitlines()
+            msg=f"'systemctl {' '.join(arguments)}' failed: {err.strip() or out.strip()}",
+            journal=journal(f"--unit={module.params['name']}"),
         )
     return str(out)
 
@@ -151,6 +227,7 @@ def main() -> None:
             "name": {"type": "str", "required": True},
             "restart_on": {"type": "list", "elements": "str", "default": []},
             "reload_on": {"type": "list", "elements": "str", "default": []},
+            "timeout": {"type": "int", "default": 60},
         },
         supports_check_mode=True,
     )
@@ -169,7 +246,9 @@ def main() -> None:
     if properties["LoadState"] == "not-found":
         if not module.check_mode:
             module.fail_json(msg=f"The unit {name} does not exist on this host.")
-        module.exit_json(changed=True, action="start", reason="the unit does not exist yet", stale=False)
+        module.exit_json(
+            changed=True, action="start", reason="the unit does not exist yet", stale=False, unread=False, steady=False
+        )
 
     decision = decide(properties, module.params["restart_on"], module.params["reload_on"])
     enable = properties["UnitFileState"] not in ("enabled", "static", "enabled-runtime", "indirect", "generated")
@@ -178,6 +257,8 @@ def main() -> None:
         "action": decision.action,
         "reason": decision.reason,
         "stale": decision.action in ("restart", "reload"),
+        "unread": bool(unread(properties, module.params["reload_on"])),
+        "steady": not unsteady(properties, time.time()),
     }
     if not module.check_mode:
         if properties["NeedDaemonReload"] == "yes" or decision.action in ("start", "restart"):
@@ -185,7 +266,8 @@ def main() -> None:
         if enable:
             systemctl(module, "enable", name)
         if decision.action != "none":
-            systemctl(module, decision.action, name)
+            systemctl(module, "reload" if decision.action == "reload" else "restart", name)
+        watch(module, show)
     module.exit_json(**result)
 
 

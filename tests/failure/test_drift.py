@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
-from tests.running import Running
+from tests.running import Running, wait_until
 
 # A file of each role, on one machine, and what must be as before after the run.
 FILES = {
@@ -31,3 +33,27 @@ def test_hand_changed_files_are_put_right(running: Running) -> None:
         assert running.sh(name, f"sha256sum {path} && stat -c '%a %U %G' {path}") == before[name]
     running.wait_healthy(60)
     assert running.playbook("site.yml").require().changed == {}
+
+
+BREAK = "/etc/systemd/system/dnsmasq.service.d/broken.conf"
+
+
+@pytest.fixture
+def crashing(running: Running) -> Iterator[str]:
+    """A machine whose dnsmasq crashes at each start, since before the run that looks at it."""
+    name = running.names("frontend")[0]
+    setting = "[Service]\nExecStartPre=/bin/sh -c 'echo the disk is full; exit 1'\n"
+    running.sh(name, f"mkdir -p $(dirname {BREAK}) && cat > {BREAK} && systemctl daemon-reload", stdin=setting)
+    running.attempt(name, "systemctl restart dnsmasq")
+    wait_until(lambda: int(running.sh(name, "systemctl show -P NRestarts dnsmasq")) > 1, 20, "systemd starts it again")
+    yield name
+    running.sh(name, f"rm -f {BREAK} && systemctl daemon-reload && systemctl restart dnsmasq")
+
+
+@pytest.mark.late(12)
+@pytest.mark.timeout(120)
+def test_a_unit_in_a_crash_loop_is_not_fine(running: Running, crashing: str) -> None:
+    run = running.playbook("site.yml", "--tags", "dnsmasq", "--limit", crashing)
+    assert run.code != 0, run.output[-3000:]
+    assert "dnsmasq.service does not stay up" in run.output
+    assert "The last that it said: the disk is full" in run.output

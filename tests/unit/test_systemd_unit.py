@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from plugins.modules.systemd_unit import decide, newest, parse_properties, parse_timestamp
+from plugins.modules.systemd_unit import decide, newest, parse_properties, parse_timestamp, unread, unsteady
 
 STARTED = "Mon 2026-01-05 10:00:00.000000 UTC"
 RELOADED = "Mon 2026-01-05 11:00:00.000000 UTC"
@@ -15,10 +15,15 @@ RELOADED = "Mon 2026-01-05 11:00:00.000000 UTC"
 
 def unit(**changes: str) -> dict[str, str]:
     return {
+        "ActiveEnterTimestamp": STARTED,
         "ActiveState": "active",
         "FragmentPath": "",
         "DropInPaths": "",
         "InactiveExitTimestamp": STARTED,
+        "NRestarts": "0",
+        "Result": "success",
+        "SubState": "running",
+        "Type": "notify",
         "StateChangeTimestamp": RELOADED,
         **changes,
     }
@@ -76,3 +81,34 @@ def test_a_link_that_was_moved_counts_as_changed(config: Path, tmp_path: Path) -
     link = tmp_path / "current"
     link.symlink_to(config)
     assert newest([str(link)])[1] > parse_timestamp(RELOADED)
+
+
+def test_a_unit_that_is_not_up_is_started_anew(config: Path) -> None:
+    """It serves nobody, so nobody waits for its turn, and it can't be reloaded."""
+    touch(config, "Mon 2026-01-05 11:00:01 UTC")
+    assert decide(unit(ActiveState="activating"), [str(config)], []).action == "start"
+    assert decide(unit(ActiveState="activating"), [], [str(config)]).action == "start"
+
+
+def test_what_a_reload_would_read_is_told_beside_a_restart(config: Path) -> None:
+    touch(config, "Mon 2026-01-05 11:00:01 UTC")
+    assert decide(unit(), [str(config)], [str(config)]).action == "restart"
+    assert unread(unit(), [str(config)]) == str(config)
+    assert unread(unit(StateChangeTimestamp="Mon 2026-01-05 11:00:02 UTC"), [str(config)]) == ""
+
+
+@pytest.mark.parametrize(
+    ("changes", "seconds", "problem"),
+    [
+        ({}, 0, ""),
+        ({"NRestarts": "2"}, 3, "started it again 2 times"),
+        ({"NRestarts": "2"}, 11, ""),
+        ({"ActiveState": "activating", "SubState": "auto-restart", "Result": "exit-code"}, 99, "auto-restart"),
+        ({"ActiveState": "failed", "SubState": "failed"}, 99, "failed"),
+        ({"Type": "exec"}, 0.5, "just started"),
+        ({"Type": "exec"}, 1.5, ""),
+    ],
+)
+def test_a_unit_between_two_crashes_is_not_up(changes: dict[str, str], seconds: float, problem: str) -> None:
+    found = unsteady(unit(**changes), parse_timestamp(STARTED) + seconds)
+    assert problem in found if problem else found == ""
