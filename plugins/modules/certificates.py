@@ -10,6 +10,7 @@ description:
   - Makes a certificate authority (ECDSA P-256) and issues a key and a certificate for each name of a list.
   - A certificate is issued again when less than a third of its life is left, when its names have changed, or when
     the authority is another one. Keys are kept while they are readable.
+  - The authority's own certificate is renewed by the same rule, with its key, so that what it has issued stays valid.
   - community.crypto needs three tasks a certificate and renews only at a fixed date; for some fifteen certificates
     that is most of a run's time. This module uses the same library (cryptography).
 options:
@@ -152,9 +153,8 @@ def usage(*, authority: bool) -> x509.KeyUsage:
     )
 
 
-def issue_authority(common_name: str, key: CertificateIssuerPrivateKeyTypes, days: int, now: datetime) -> bytes:
+def issue_authority(name: x509.Name, key: CertificateIssuerPrivateKeyTypes, days: int, now: datetime) -> bytes:
     """A self-signed authority's certificate as PEM."""
-    name = subject(common_name)
     certificate = (
         builder(name, name, key, days, now)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
@@ -194,6 +194,14 @@ def issue_leaf(
     return certificate.public_bytes(serialization.Encoding.PEM)
 
 
+def reason_to_renew(certificate: x509.Certificate, now: datetime) -> str:
+    """Why a certificate's time is over or will be soon; empty where it is not."""
+    life = certificate.not_valid_after_utc - certificate.not_valid_before_utc
+    if certificate.not_valid_after_utc - now < life / 3:
+        return f"it expires on {certificate.not_valid_after_utc:%Y-%m-%d}"
+    return ""
+
+
 def reason_to_issue(
     certificate: x509.Certificate | None,
     key: CertificateIssuerPrivateKeyTypes | None,
@@ -210,9 +218,8 @@ def reason_to_issue(
         return "the authority has changed"
     if certificate.public_key() != key.public_key():
         return "it belongs to another key"
-    life = certificate.not_valid_after_utc - certificate.not_valid_before_utc
-    if certificate.not_valid_after_utc - now < life / 3:
-        return f"it expires on {certificate.not_valid_after_utc:%Y-%m-%d}"
+    if ending := reason_to_renew(certificate, now):
+        return ending
     present = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     if certificate.subject != subject(wanted["common_name"]) or set(present) != set(alternative_names(wanted)):
         return "its names have changed"
@@ -255,11 +262,13 @@ def main() -> None:
     if authority_key is None:
         authority_key = ec.generate_private_key(ec.SECP256R1())
         write(ca_key_path, key_pem(authority_key))
-    if authority is None:
-        pem = issue_authority(module.params["authority"], authority_key, module.params["authority_days"], now)
+    reason = "it did not exist" if authority is None else reason_to_renew(authority, now)
+    if authority is None or reason:
+        name = authority.subject if authority else subject(module.params["authority"])
+        pem = issue_authority(name, authority_key, module.params["authority_days"], now)
         authority = x509.load_pem_x509_certificate(pem)
         write(ca_path, pem, 0o644)
-        issued["ca"] = "it did not exist"
+        issued["ca"] = reason
 
     for wanted in module.params["certificates"]:
         path = os.path.join(directory, wanted["name"])

@@ -8,7 +8,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from plugins.modules.certificates import issue_authority, issue_leaf, reason_to_issue
+from plugins.modules.certificates import issue_authority, issue_leaf, reason_to_issue, reason_to_renew, subject
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 WANTED: dict[str, Any] = {
@@ -21,8 +21,8 @@ CA_KEY = ec.generate_private_key(ec.SECP256R1())
 KEY = ec.generate_private_key(ec.SECP256R1())
 
 
-def authority(key: ec.EllipticCurvePrivateKey = CA_KEY) -> x509.Certificate:
-    return x509.load_pem_x509_certificate(issue_authority("Test CA", key, 3650, NOW))
+def authority(key: ec.EllipticCurvePrivateKey = CA_KEY, now: datetime = NOW) -> x509.Certificate:
+    return x509.load_pem_x509_certificate(issue_authority(subject("Test CA"), key, 3650, now))
 
 
 def leaf(wanted: dict[str, Any] = WANTED) -> x509.Certificate:
@@ -45,6 +45,14 @@ def test_it_is_issued_where_there_is_none() -> None:
 def test_it_is_renewed_when_a_third_of_its_life_is_left() -> None:
     assert reason_to_issue(leaf(), KEY, WANTED, authority(), NOW + timedelta(days=199)) == ""
     assert "expires" in reason_to_issue(leaf(), KEY, WANTED, authority(), NOW + timedelta(days=201))
+
+
+def test_an_authority_is_renewed_in_time_and_what_it_issued_stays() -> None:
+    assert reason_to_renew(authority(), NOW + timedelta(days=2400)) == ""
+    assert "expires" in reason_to_renew(authority(), NOW + timedelta(days=2500))
+    renewed = authority(now=NOW + timedelta(days=2500))
+    leaf().verify_directly_issued_by(renewed)
+    assert reason_to_issue(leaf(), KEY, WANTED, renewed, NOW) == ""
 
 
 def test_it_is_issued_again_for_other_names_keys_and_authorities() -> None:

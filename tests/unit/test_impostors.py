@@ -22,7 +22,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from plugins.modules import consul_acl, consul_node
-from plugins.modules.certificates import issue_authority, issue_leaf, key_pem
+from plugins.modules.certificates import issue_authority, issue_leaf, key_pem, subject
 from tools import lab
 
 VAULT, CONSUL = "vault.service.consul", "server.dc1.consul"
@@ -74,7 +74,7 @@ def issued(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("lab") / "tls"
     folder.mkdir()
     authority_key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
-    pem = issue_authority("Test", authority_key, 2, now)
+    pem = issue_authority(subject("Test"), authority_key, 2, now)
     (folder / "ca.pem").write_bytes(pem)
     for name in (VAULT, CONSUL):
         key = ec.generate_private_key(ec.SECP256R1())

@@ -1,0 +1,107 @@
+"""A lab that was left alone for long comes back: by itself where nothing has ended, by one run where all has.
+
+What ages is made old on the machines while they still run, and then they stop: machines here share
+the computer's clock.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from tests.running import Running, wait_until
+
+SEEN = "/var/lib/consul/server_metadata.json"
+# Longer than what is renewed lives: a leaf a year, the authority ten.
+LEAF = datetime.timedelta(days=366)
+AUTHORITY = datetime.timedelta(days=3651)
+
+
+def stop(running: Running) -> None:
+    """`make down KEEP=1`."""
+    running.playbook("playbooks/down.yml", "-e", "keep=true", extra=False).require()
+
+
+def seen_last(running: Running, days: int) -> None:
+    """Let Consul's servers believe that they were off for so long."""
+    when = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=days)
+    text = json.dumps({"last_seen_unix": int(when.timestamp())})
+    for name in running.names("control"):
+        running.sh(name, f"cat > {SEEN}", stdin=text)
+
+
+def older(certificate: x509.Certificate, by: datetime.timedelta, key: ec.EllipticCurvePrivateKey) -> bytes:
+    """The same certificate, issued earlier, signed with the authority's key; as PEM."""
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(certificate.subject)
+        .issuer_name(certificate.issuer)
+        .public_key(certificate.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(certificate.not_valid_before_utc - by)
+        .not_valid_after(certificate.not_valid_after_utc - by)
+    )
+    for extension in certificate.extensions:
+        builder = builder.add_extension(extension.value, extension.critical)
+    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+def age_certificates(running: Running) -> None:
+    """Let each certificate, and the authority's own, have ended: on the controller, and wherever a machine has it."""
+    folder = running.lab.directory / "tls"
+    key = serialization.load_pem_private_key((folder / "ca.key").read_bytes(), password=None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    for path in sorted(folder.rglob("*.pem")):
+        before = path.read_bytes()
+        authority = path.name == "ca.pem"
+        after = older(x509.load_pem_x509_certificate(before), AUTHORITY if authority else LEAF, key)
+        machines = [machine.name for machine in running.lab.machines] if authority else [path.parent.name]
+        # The last lines of a certificate are its signature, so no other one has them.
+        line = before.decode().splitlines()[-2]
+        for name in machines:
+            places = running.sh(name, f"grep -rlsF -e '{line}' /etc").split()
+            assert places, f"{path.name} is nowhere on {name}"
+            for place in places:
+                running.sh(name, f"cat > '{place}'", stdin=after.decode())
+        path.write_bytes(after)
+
+
+@pytest.mark.late(14)
+@pytest.mark.journal("consul@control", "vault@control", "vault-agent@backend")
+@pytest.mark.timeout(300)
+def test_after_eight_days_its_machines_need_only_to_start(running: Running) -> None:
+    note = running.api("notes", "POST", json={"text": "eight days ago"}).json()["note"]["id"]
+    seen_last(running, 8)
+    stop(running)
+    running.playbook("site.yml", "--tags", "machines").require()
+    running.wait_healthy(90)
+    assert note in [item["id"] for item in running.api("notes").json()["notes"]]
+    running.api(f"notes/{note}", "DELETE")
+
+
+@pytest.mark.late(14)
+@pytest.mark.journal("consul@control", "vault@control", "vault-agent@backend", "backend@backend")
+@pytest.mark.timeout(600)
+def test_after_years_one_run_is_enough(running: Running) -> None:
+    note = running.api("notes", "POST", json={"text": "years ago"}).json()["note"]["id"]
+    seen_last(running, AUTHORITY.days)
+    vault = running.lab.vault()
+    for accessor in vault.list("auth/token/accessors")["data"]["keys"]:
+        if vault.auth.token.lookup_accessor(accessor)["data"]["path"] == "auth/approle/login":
+            vault.auth.token.revoke_accessor(accessor)  # and its leases, so its database user
+    vault.auth.token.revoke_self()
+    age_certificates(running)
+    stop(running)
+    run = running.playbook("site.yml").require()
+    print(f"the run took {run.seconds:.0f} s")
+    running.wait_healthy(90)
+    notes = wait_until(lambda: running.api("notes").json()["notes"], 30, "the notes can be read")
+    assert note in [item["id"] for item in notes]
+    running.api(f"notes/{note}", "DELETE")
+    again = running.playbook("site.yml").require()
+    assert again.changed == {}, again.output[-6000:]
