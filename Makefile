@@ -69,6 +69,10 @@ molecule: prepare ## Install each role alone, on machines of its own, and test i
 mutants: prepare ## Break each role once, and see its scenario turn red
 	@$(BIN)/python -m tools.mutants
 
+.PHONY: killed
+killed: prepare prepare-tests ## Kill the first run at twenty moments, and see each end green on the next
+	@LAB_NAME=test $(BIN)/python -m pytest -v -s tests/failure/test_interrupted.py --every-moment
+
 .PHONY: test
 test: prepare prepare-tests ## Run the tests: lint, unit, the roles alone on Debian 12, acceptance
 	@$(BIN)/python -m tools.parts lint unit molecule acceptance

@@ -30,6 +30,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--extra", action="append", default=[], help="file of options, instead of tests/lab.yml")
     group.addoption("--keep-lab", action="store_true", help="leave the lab up that the tests brought up")
     group.addoption("--pace", type=float, default=1, help="multiply every deadline, for emulated machines")
+    group.addoption("--every-moment", action="store_true", help="kill a first run at each of the moments, one by one")
     group.addoption("--use-lab", action="store_true", help="test the lab that is up, do not bring it up first")
 
 

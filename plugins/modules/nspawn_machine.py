@@ -264,7 +264,11 @@ class Machine:
         if os.path.isdir(os.path.join(self.root, "root/.ssh")):
             os.chmod(os.path.join(self.root, "root/.ssh"), 0o700)
         key = os.path.join(self.root, "etc/ssh/ssh_host_ed25519_key")
-        if not os.path.exists(key):
+        # The public half is written last: without it, ssh-keygen was cut off.
+        if not self.host_key():
+            for part in (key, f"{key}.pub"):
+                if os.path.lexists(part):
+                    os.unlink(part)
             servers = "".join(f"nameserver {server}\n" for server in self.module.params["nameservers"])
             self.write("etc/resolv.conf", servers)
             self.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", self.module.params["hostname"], "-f", key)
@@ -323,9 +327,13 @@ class Machine:
                 os.rmdir(folder)
 
     def host_key(self) -> str:
-        """The machine's public host key."""
-        with open(os.path.join(self.root, "etc/ssh/ssh_host_ed25519_key.pub"), encoding="ascii") as stream:
-            return " ".join(stream.read().split()[:2])
+        """The machine's public host key; empty where it has none (yet)."""
+        try:
+            with open(os.path.join(self.root, "etc/ssh/ssh_host_ed25519_key.pub"), encoding="ascii") as stream:
+                words = stream.read().split()
+        except FileNotFoundError:
+            return ""
+        return " ".join(words[:2]) if len(words) > 1 else ""
 
 
 def started(machine: Machine) -> bool:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import subprocess
+from pathlib import Path
 
 import pytest
 
 from plugins.filter.lab import lab_network, nameservers, network_address, service_certificates
-from plugins.modules.nspawn_machine import answers_ssh, nspawn_pid, settings
+from plugins.modules.nspawn_machine import Machine, answers_ssh, nspawn_pid, settings
 from plugins.modules.nspawn_network import foreign_drop_chains, ruleset
 
 
@@ -86,3 +88,35 @@ def test_a_certificate_for_each_service() -> None:
             "ip_addresses": ["10.80.1.21"],
         },
     ]
+
+
+class Module:
+    """What a machine needs of an AnsibleModule."""
+
+    def __init__(self, directory: Path) -> None:
+        self.params = {"name": "test-x", "directory": str(directory), "hostname": "x", "nameservers": []}
+
+    def run_command(self, command: list[str]) -> tuple[int, str, str]:
+        done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+        return done.returncode, done.stdout, done.stderr
+
+    def fail_json(self, **result: object) -> None:
+        raise AssertionError(result)
+
+
+@pytest.mark.parametrize("left", [None, ""])
+def test_a_host_key_that_was_cut_off_is_made_anew(tmp_path: Path, left: str | None) -> None:
+    """ssh-keygen was killed between the two files, or before it wrote the second one."""
+    folder = tmp_path / "root" / "etc" / "ssh"
+    folder.mkdir(parents=True)
+    (tmp_path / "root" / "root").mkdir()
+    key = folder / "ssh_host_ed25519_key"
+    key.write_text("half of a key")
+    if left is not None:
+        (folder / f"{key.name}.pub").write_text(left)
+    machine = Machine(Module(tmp_path))
+    machine.prepare({})
+    assert machine.host_key().startswith("ssh-ed25519 AAAA")
+    before = key.read_bytes()
+    machine.prepare({})
+    assert key.read_bytes() == before
