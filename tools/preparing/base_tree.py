@@ -46,7 +46,7 @@ def prepare(release: str, trees: Path) -> Path:
         if not older:
             raise
         say(place.name, f"{error} Going on with {older[-1].name}.")
-        return older[-1]
+        return artifact(older[-1], make, root=True)
 
 
 def sources(release: str, configured: Sequence[tuple[str, str]], host: str) -> list[str]:

@@ -45,14 +45,13 @@ def artifact(place: Path, make: Callable[[Path], None], *, root: bool = False) -
     """Return `place`, made by `make` in a new folder beside it if it is not there yet.
 
     The folder gets its name only when all of it is on the disk: a run that was cut off leaves nothing that looks
-    whole, and its remains go when the same artifact is made again. With `root`, `make` writes as root.
+    whole, and its remains go when the same artifact is made again. With `root`, `make` writes as root. Who asks for an
+    artifact uses it: its lock's time says when that was last.
     """
     name = place.name
-    if place.is_dir():
-        say(name, "cached")
-        return place
-    with lock(folder() / "locks" / f"{name}.lock"):
-        if place.is_dir():  # made by the run that held the lock
+    with lock(lock_of(place)):
+        lock_of(place).touch()
+        if place.is_dir():
             say(name, "cached")
             return place
         started = time.monotonic()
@@ -72,6 +71,11 @@ def artifact(place: Path, make: Callable[[Path], None], *, root: bool = False) -
         sync_folder(place.parent)
         say(name, f"done in {time.monotonic() - started:.0f} s")
     return place
+
+
+def lock_of(place: Path) -> Path:
+    """The lock file of an artifact."""
+    return folder() / "locks" / f"{place.name}.lock"
 
 
 def remove(path: Path, *, root: bool = False) -> None:
