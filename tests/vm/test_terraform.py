@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -15,10 +16,11 @@ from tools.lab import ROOT, Lab
 NAME = "tftest"
 INVENTORY = "inventories/terraform"
 ENVIRONMENT = {"LAB_NAME": NAME}
+VM = [str(BIN / "python"), "-m", "tools.vm"]
 PLAYBOOK = str(BIN / "ansible-playbook")
 PLAN = re.compile(r"Plan: (\d+) to add, (\d+) to change, (\d+) to destroy")
-PER_MACHINE = 4
-"""Resources of a machine: its disk, its seed, its domain, and that it answers."""
+PER_MACHINE = 5
+"""Resources of a machine: its image, its disk, its seed, its domain, and that it answers."""
 SECONDS = 900
 """The longest apply. The provider can lock itself up (docs/terraform.md): that must end."""
 
@@ -48,6 +50,44 @@ def test_one_backend(lab: Lab) -> None:
     wait_for(lab, {"backend-1"}, 60)
     run([str(BIN / "python"), "-m", "tools.status", "-i", INVENTORY], ENVIRONMENT)
     assert changes(run([PLAYBOOK, "-i", INVENTORY, "site.yml"], ENVIRONMENT)) == 0
+
+
+def test_another_image_is_for_new_machines(lab: Lab, tmp_path: Path) -> None:
+    """As a new month, another program or recipe makes one."""
+    assert lab
+    image = tmp_path / "disk.qcow2"
+    run(["qemu-img", "create", "-q", "-f", "qcow2", str(image), "1G"])
+    variables = ["-var-file=small.tfvars", f"-var=lab_name={NAME}", f"-var=image={image}"]
+
+    def plan(backends: int, *more: str) -> str:
+        counted = [*variables, f"-var=backend_instance_count={backends}", *more]
+        return run([*VM, "terraform", "plan", "-input=false", "-no-color", *counted], ENVIRONMENT, SECONDS)
+
+    assert "No changes." in plan(1)
+    grown = PLAN.search(plan(2))
+    assert grown
+    assert grown.groups() == (str(PER_MACHINE + 1), "0", "0")  # and the image
+    renewed = PLAN.search(plan(1, '-replace=terraform_data.image["backend-1"]'))
+    assert renewed
+    assert renewed.groups() == (str(PER_MACHINE + 1), "0", str(PER_MACHINE))
+
+
+def test_a_disk_is_not_lost_unasked(lab: Lab) -> None:
+    assert lab
+    variables = ["-var-file=small.tfvars", f"-var=lab_name={NAME}", "-var=backend_instance_count=1"]
+    lose = '-replace=libvirt_volume.disk["database-1"]'
+    said = run([*VM, "apply", f"--name={NAME}", lose, *variables], ENVIRONMENT, SECONDS, status=1)
+    assert "This would destroy database-1" in said
+
+
+def test_another_clone_is_refused(lab: Lab, tmp_path: Path) -> None:
+    """Whatever it runs, the lab stays, and so says one sentence whose it is."""
+    run(["git", "clone", "-q", str(ROOT), str(tmp_path / "other")])
+    (tmp_path / "other/.venv").symlink_to((ROOT / ".venv").resolve())
+    for command in (["make", "vm-down"], ["vagrant", "destroy", "-f"], ["vagrant", "up"], ["make", "terraform-up"]):
+        said = run(["env", "-C", str(tmp_path / "other"), *command], ENVIRONMENT, 600, status=None)
+        assert f"Lab '{NAME}' belongs to the clone in {ROOT}" in said, said[-3000:]
+    wait_for(lab, {"backend-1"}, 60)
 
 
 def test_two_and_one_again(lab: Lab) -> None:
