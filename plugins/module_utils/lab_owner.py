@@ -10,7 +10,6 @@ Used by modules and action plugins of Ansible and by tools/.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import datetime
 import fcntl
 import hashlib
@@ -20,7 +19,7 @@ import os
 import pwd
 import uuid
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from .files import write_private_json
 
@@ -43,8 +42,7 @@ class RefusedError(Exception):
     """Why nothing may be touched; its text is a sentence with the remedy."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Owner:
+class Owner(NamedTuple):
     """Who has made a lab: a clone's folder, its user, and the id that stands in its ``lab.json``."""
 
     folder: str
@@ -53,7 +51,11 @@ class Owner:
 
     def as_json(self) -> str:
         """As it is kept with the machines."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+        return json.dumps(self._asdict(), sort_keys=True)
+
+
+UNKNOWN = Owner("", "", "")
+"""Whose machines are that were made before machines said whose they are."""
 
 
 def parse_owner(text: str) -> Owner | None:
@@ -62,6 +64,15 @@ def parse_owner(text: str) -> Owner | None:
         values = json.loads(text)
         return Owner(str(values["folder"]), str(values["user"]), str(values["id"]))
     except (ValueError, TypeError, KeyError):
+        return None
+
+
+def read_owner(folder: str) -> Owner | None:
+    """Whose the containers in ``folder`` say that they are."""
+    try:
+        with open(os.path.join(folder, OWNER_FILE), encoding="utf-8") as stream:
+            return parse_owner(stream.read())
+    except FileNotFoundError:
         return None
 
 
@@ -159,6 +170,18 @@ def check_kind(name: str, directory: str, kind: str) -> None:
         )
 
 
+def check_down(name: str, kind: str) -> None:
+    """Refuse `make down` for machines that it does not remove: their keys would go, and they would stay."""
+    if kind in ("vagrant", "terraform"):
+        down = COMMANDS[kind][1]
+        raise RefusedError(f"'make down' removes containers: 'LAB_NAME={name} {down}' removes machines of kind {kind}.")
+    if kind == OTHER:
+        raise RefusedError(
+            f"'make down' removes machines that this computer made, not those of an inventory of your own: remove them "
+            f"yourself, and then their keys with 'rm -r .lab/{name}'."
+        )
+
+
 def check_owner(
     name: str,
     kind: str,
@@ -183,8 +206,8 @@ def check_owner(
     """
     if owner is None:
         return
-    keys = keys or owner.id == clone.id
-    here = owner.folder == clone.folder
+    keys = keys or bool(owner.id and owner.id == clone.id)
+    here = owner.folder == clone.folder or (keys and owner == UNKNOWN)
     up, down = COMMANDS[kind]
     if (here or adopt) and (keys or (removing and (here or gone(owner, name)))):
         return
@@ -193,19 +216,20 @@ def check_owner(
             f"Lab '{name}' is this clone's, but its keys are not in .lab/{name}: bring that folder back from your "
             f"copy, or remove the lab with 'LAB_NAME={name} {down}'."
         )
-    text = (
-        f"Lab '{name}' belongs to the clone in {owner.folder} (user {owner.user}): work there, or use another name "
-        f"here, as in 'LAB_NAME=other {up}'"
-    )
+    whose = f"the clone in {owner.folder} (user {owner.user})" if owner.folder else "the clone whose key it lets in"
+    text = f"Lab '{name}' belongs to {whose}: work there, or use another name here, as in 'LAB_NAME=other {up}'"
     if keys:
         text += f"; if this is that clone, moved or restored, 'LAB_NAME={name} {up} ADOPT=1' makes the lab its own"
     elif gone(owner, name):
-        text += f"; its keys are gone from there, so all that can be done with it is 'LAB_NAME={name} {down} ADOPT=1'"
+        lost = "its keys are gone from there" if owner.folder else "if its keys are nowhere any more"
+        text += f"; {lost}, 'LAB_NAME={name} {down} ADOPT=1' removes it"
     raise RefusedError(text + ".")
 
 
 def gone(owner: Owner, name: str) -> bool:
     """Whether the owner no longer has the lab's folder. What this user may not look into is not gone."""
+    if not owner.folder:
+        return True
     try:
         os.stat(os.path.join(owner.folder, ".lab", name))
     except (FileNotFoundError, NotADirectoryError):
@@ -215,8 +239,7 @@ def gone(owner: Owner, name: str) -> bool:
     return False
 
 
-@dataclasses.dataclass(frozen=True)
-class Process:
+class Process(NamedTuple):
     """A process as no other one is: its PID, when it started (clock ticks since boot), and of which boot."""
 
     pid: int
@@ -295,7 +318,7 @@ def hold(name: str, directory: str) -> None:
                 )
             pid = whole(os.getpid())
             values = {
-                "process": dataclasses.asdict(process(pid) or Process(pid, 0, "")),
+                "process": (process(pid) or Process(pid, 0, ""))._asdict(),
                 "command": _short(_command(pid)),
                 "user": user_name(),
                 "since": datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S"),

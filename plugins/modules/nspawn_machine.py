@@ -82,18 +82,22 @@ host_key:
   returned: when started
 """
 
+import contextlib
 import ipaddress
 import os
 import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
 
+from ansible.module_utils import beneath
 from ansible.module_utils.basic import AnsibleModule
 
+HOST_KEY = "etc/ssh/ssh_host_ed25519_key"
 # systemd-nspawn ends with this code when the machine wants to be started again.
 REBOOT = 133
 CGROUP = "/sys/fs/cgroup"
@@ -132,18 +136,34 @@ def settings(params: dict[str, Any]) -> dict[str, str]:
     return files
 
 
-def nspawn_pid(name: str) -> int | None:
-    """The process that runs the machine ``name``; None where there is none."""
+def machines() -> list[tuple[int, list[bytes]]]:
+    """Every systemd-nspawn that runs on this computer, with its command line."""
+    found = []
     for entry in os.listdir("/proc"):
         if entry.isdigit():
-            try:
-                with open(f"/proc/{entry}/cmdline", "rb") as stream:
-                    words = stream.read().split(b"\0")
-            except OSError:
-                continue
-            if os.path.basename(words[0]) == b"systemd-nspawn" and f"--machine={name}".encode() in words:
-                return int(entry)
-    return None
+            with contextlib.suppress(OSError), open(f"/proc/{entry}/cmdline", "rb") as stream:
+                words = stream.read().split(b"\0")
+                if os.path.basename(words[0]) == b"systemd-nspawn":
+                    found.append((int(entry), words))
+    return found
+
+
+def nspawn_pid(root: str) -> int | None:
+    """The process that runs the machine whose files are at ``root``; None where there is none."""
+    return next((pid for pid, words in machines() if f"--directory={root}".encode() in words), None)
+
+
+def of_the_same_name(name: str, root: str) -> str:
+    """Where the files of another machine are that runs under the same name; empty where none does.
+
+    The machine ``c`` of a lab ``a-b`` has the same name as ``b-c`` of a lab ``a``.
+    """
+    for _pid, words in machines():
+        if f"--machine={name}".encode() in words:
+            places = [word.decode()[12:] for word in words if word.startswith(b"--directory=")]
+            if root not in places:
+                return "".join(places)
+    return ""
 
 
 def children(pid: int) -> list[int]:
@@ -235,43 +255,30 @@ class Machine:
 
     def differing(self) -> dict[str, str]:
         """Those of ``settings`` that the machine's files do not have yet."""
-        result = {}
-        for path, content in settings(self.module.params).items():
-            present = os.path.join(self.root, path)
-            try:
-                with open(present, encoding="utf-8") as stream:
-                    if stream.read() == content:
-                        continue
-            except OSError:
-                pass
-            result[path] = content
-        return result
-
-    def write(self, path: str, content: str) -> None:
-        """Write a file inside the machine while it does not run (nothing of the machine can turn it into a link)."""
-        target = os.path.join(self.root, path)
-        os.makedirs(os.path.dirname(target), mode=0o755, exist_ok=True)
-        if os.path.islink(target):
-            os.unlink(target)
-        with open(target, "w", encoding="utf-8") as stream:
-            stream.write(content)
+        wanted = settings(self.module.params)
+        return {path: content for path, content in wanted.items() if beneath.read(self.root, path) != content}
 
     def prepare(self, files: dict[str, str]) -> None:
         """Write settings, and what only a new machine needs: its name servers and its ssh host key."""
         for path, content in files.items():
-            self.write(path, content)
-        os.chmod(os.path.join(self.root, "root"), 0o700)
-        if os.path.isdir(os.path.join(self.root, "root/.ssh")):
-            os.chmod(os.path.join(self.root, "root/.ssh"), 0o700)
-        key = os.path.join(self.root, "etc/ssh/ssh_host_ed25519_key")
-        # The public half is written last: without it, ssh-keygen was cut off.
+            beneath.write(self.root, path, content)
+        for folder in ("root", "root/.ssh"):
+            beneath.protect(self.root, folder)
         if not self.host_key():
-            for part in (key, f"{key}.pub"):
-                if os.path.lexists(part):
-                    os.unlink(part)
             servers = "".join(f"nameserver {server}\n" for server in self.module.params["nameservers"])
-            self.write("etc/resolv.conf", servers)
+            beneath.write(self.root, "etc/resolv.conf", servers)
+            self.make_host_key()
+
+    def make_host_key(self) -> None:
+        """Make the machine's ssh host key, on this computer's side of it: nothing in the machine is run or followed."""
+        with tempfile.TemporaryDirectory(dir=self.directory) as folder:
+            key = os.path.join(folder, "key")
             self.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", self.module.params["hostname"], "-f", key)
+            # `host_key` finds a pair only when the last file is there, however far a run came that was cut off.
+            beneath.write(self.root, f"{HOST_KEY}.pub", "")
+            for suffix, mode in (("", 0o600), (".pub", 0o644)):
+                with open(key + suffix, encoding="ascii") as stream:
+                    beneath.write(self.root, HOST_KEY + suffix, stream.read(), mode)
 
     def start(self) -> Callable[[], bool]:
         """Boot the machine; returns what tells whether that has ended, which a reboot does not."""
@@ -306,48 +313,49 @@ class Machine:
 
     def stop(self, grace: float) -> None:
         """Power the machine off; by force after ``grace`` seconds."""
-        pid = nspawn_pid(self.name)
+        pid = nspawn_pid(self.root)
         if pid is not None:
             os.kill(pid, signal.SIGTERM)
             deadline = time.monotonic() + grace
-            while nspawn_pid(self.name) == pid and time.monotonic() < deadline:
+            while nspawn_pid(self.root) == pid and time.monotonic() < deadline:
                 time.sleep(0.1)
-            if nspawn_pid(self.name) == pid:
+            if nspawn_pid(self.root) == pid:
                 for child in children(pid):
                     os.kill(child, signal.SIGKILL)
-            self.wait(lambda: nspawn_pid(self.name) is None, "it did not end")
+            self.wait(lambda: nspawn_pid(self.root) is None, "it did not end")
         self.unmount()
 
     def remove(self) -> None:
         """Remove the machine's files and cgroups."""
         shutil.rmtree(self.directory)
+        if of_the_same_name(self.name, self.root):
+            return
         for place in hierarchies():
             top = os.path.join(place, self.unit)
             for folder, _names, _files in os.walk(top, topdown=False):
                 os.rmdir(folder)
 
     def host_key(self) -> str:
-        """The machine's public host key; empty where it has none (yet)."""
-        try:
-            with open(os.path.join(self.root, "etc/ssh/ssh_host_ed25519_key.pub"), encoding="ascii") as stream:
-                words = stream.read().split()
-        except FileNotFoundError:
-            return ""
-        return " ".join(words[:2]) if len(words) > 1 else ""
+        """The machine's public host key; empty where it has no pair of them."""
+        words = (beneath.read(self.root, f"{HOST_KEY}.pub") or "").split()
+        return " ".join(words[:2]) if len(words) > 1 and beneath.read(self.root, HOST_KEY) else ""
 
 
 def started(machine: Machine) -> bool:
     """Bring the machine up; whether anything had to change."""
     module = machine.module
-    running = nspawn_pid(machine.name) is not None
+    running = nspawn_pid(machine.root) is not None
+    if not running and (other := of_the_same_name(machine.name, machine.root)):
+        machine.fail(f"a machine of this name runs already, from {other}: use another LAB_NAME, or another name for it")
     if module.check_mode and not os.path.ismount(machine.root):
         return True
     machine.mount()
     files = machine.differing()
-    changed = not running or bool(files)
+    differs = bool(files) or not machine.host_key()
+    changed = not running or differs
     if module.check_mode:
         return changed
-    if running and files:
+    if running and differs:
         machine.stop(module.params["timeout"])
         machine.mount()
         running = False
@@ -394,7 +402,7 @@ def main() -> None:
         changed = started(machine)
         key = machine.host_key() if os.path.ismount(machine.root) else ""
         module.exit_json(changed=changed, host_key=key)
-    running = nspawn_pid(machine.name) is not None
+    running = nspawn_pid(machine.root) is not None
     exists = os.path.isdir(machine.directory)
     changed = running or os.path.ismount(machine.root) or (state == "absent" and exists)
     if changed and not module.check_mode:

@@ -6,30 +6,112 @@ import ipaddress
 import os
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from plugins.filter.lab import lab_network, nameservers, network_address, service_certificates
-from plugins.modules.nspawn_machine import Machine, answers_ssh, nspawn_pid, settings
+from plugins.module_utils import beneath
+from plugins.modules.nspawn_machine import HOST_KEY, Machine, answers_ssh, nspawn_pid, of_the_same_name, settings
 from plugins.modules.nspawn_network import foreign_drop_chains, ruleset
+
+OPTIONS = {
+    "name": "lab-backend-1",
+    "hostname": "backend-1",
+    "address": "10.80.1.101/24",
+    "gateway": "10.80.1.1",
+    "nameservers": ["192.0.2.53"],
+    "authorized_key": "ssh-ed25519 A",
+}
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    """A machine that has only some folders yet; the commands that it runs are real."""
+
+    def run_command(command: list[str]) -> tuple[int, str, str]:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout, done.stderr
+
+    for folder in ("root", "etc/ssh", "etc/systemd/network"):
+        (tmp_path / "machine" / "root" / folder).mkdir(parents=True)
+    params = {**OPTIONS, "directory": str(tmp_path / "machine")}
+    return Machine(SimpleNamespace(params=params, run_command=run_command, fail_json=pytest.fail))
 
 
 def test_settings_of_a_machine() -> None:
-    files = settings(
-        {
-            "hostname": "backend-1",
-            "address": "10.80.1.101/24",
-            "gateway": "10.80.1.1",
-            "authorized_key": "ssh-ed25519 A",
-        }
-    )
+    files = settings(OPTIONS)
     assert files["etc/hostname"] == "backend-1\n"
     assert "Address=10.80.1.101/24\nGateway=10.80.1.1\n" in files["etc/systemd/network/10-lab.network"]
     assert files["root/.ssh/authorized_keys"] == "ssh-ed25519 A\n"
 
 
-def test_no_machine_has_a_name_that_nobody_uses() -> None:
-    assert nspawn_pid(f"nobody-{os.getpid()}") is None
+def test_what_a_new_machine_gets(machine: Machine) -> None:
+    assert machine.host_key() == ""
+    machine.prepare(machine.differing())
+    assert machine.differing() == {}
+    assert machine.host_key().startswith("ssh-ed25519 ")
+    root = Path(machine.root)
+    modes = {"root": 0o700, "root/.ssh": 0o700, "etc/systemd": 0o755, HOST_KEY: 0o600, "etc/hostname": 0o644}
+    assert {path: (root / path).stat().st_mode & 0o777 for path in modes} == modes
+    assert (root / "etc/resolv.conf").read_text() == "nameserver 192.0.2.53\n"
+    key = machine.host_key()
+    machine.prepare({})
+    assert machine.host_key() == key
+
+
+@pytest.mark.parametrize(("half", "left"), [(f"{HOST_KEY}.pub", None), (f"{HOST_KEY}.pub", ""), (HOST_KEY, None)])
+def test_a_host_key_that_was_cut_off_is_made_anew(machine: Machine, half: str, left: str | None) -> None:
+    """ssh-keygen was killed between the two files, or before it wrote the second one; or one was lost."""
+    machine.prepare(machine.differing())
+    file = Path(machine.root) / half
+    file.unlink()
+    if left is not None:
+        file.write_text(left)
+    assert machine.host_key() == ""
+    machine.prepare({})
+    derived = machine.run("ssh-keygen", "-y", "-f", f"{machine.root}/{HOST_KEY}")
+    assert machine.host_key() == " ".join(derived.split()[:2])
+
+
+@pytest.mark.parametrize("link", ["root/.ssh", "root", "etc/ssh", "etc/systemd/network", "etc/systemd", "etc"])
+def test_a_folder_that_is_a_link_leads_nowhere(machine: Machine, tmp_path: Path, link: str) -> None:
+    theirs = tmp_path / "theirs"
+    (theirs / "ssh").mkdir(parents=True)
+    theirs.chmod(0o755)
+    for name in ("authorized_keys", "ssh_host_ed25519_key.pub", "ssh/ssh_host_ed25519_key.pub", "hostname"):
+        (theirs / name).write_text("ssh-ed25519 theirs\n")
+    before = {path: path.read_text() for path in theirs.rglob("*") if path.is_file()}
+    if (Path(machine.root) / link).exists():
+        (Path(machine.root) / link).rename(tmp_path / "away")
+    (Path(machine.root) / link).symlink_to(theirs)
+
+    machine.prepare(machine.differing())
+
+    assert "theirs" not in machine.host_key()
+    assert {path: path.read_text() for path in theirs.rglob("*") if path.is_file()} == before
+    assert theirs.stat().st_mode & 0o777 == 0o755
+    assert machine.differing() == {}
+    assert (Path(machine.root) / link).is_dir()
+    assert not (Path(machine.root) / link).is_symlink()
+
+
+def test_a_file_that_is_a_link_or_a_pipe_is_replaced(machine: Machine, tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.write_text("backend-1\n")
+    etc = Path(machine.root) / "etc"
+    (etc / "hostname").symlink_to(theirs)
+    (etc / ".hosts.new").symlink_to(theirs)
+    os.mkfifo(etc / "hosts")
+    assert beneath.read(machine.root, "etc/hostname") is None
+    machine.prepare(machine.differing())
+    assert theirs.read_text() == "backend-1\n"
+    assert machine.differing() == {}
+
+
+def test_no_machine_runs_where_nobody_has_made_one() -> None:
+    assert nspawn_pid("/nowhere/root") is None
+    assert of_the_same_name(f"nobody-{os.getpid()}", "/nowhere/root") == ""
 
 
 def test_a_port_without_ssh_does_not_answer() -> None:
@@ -88,35 +170,3 @@ def test_a_certificate_for_each_service() -> None:
             "ip_addresses": ["10.80.1.21"],
         },
     ]
-
-
-class Module:
-    """What a machine needs of an AnsibleModule."""
-
-    def __init__(self, directory: Path) -> None:
-        self.params = {"name": "test-x", "directory": str(directory), "hostname": "x", "nameservers": []}
-
-    def run_command(self, command: list[str]) -> tuple[int, str, str]:
-        done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
-        return done.returncode, done.stdout, done.stderr
-
-    def fail_json(self, **result: object) -> None:
-        raise AssertionError(result)
-
-
-@pytest.mark.parametrize("left", [None, ""])
-def test_a_host_key_that_was_cut_off_is_made_anew(tmp_path: Path, left: str | None) -> None:
-    """ssh-keygen was killed between the two files, or before it wrote the second one."""
-    folder = tmp_path / "root" / "etc" / "ssh"
-    folder.mkdir(parents=True)
-    (tmp_path / "root" / "root").mkdir()
-    key = folder / "ssh_host_ed25519_key"
-    key.write_text("half of a key")
-    if left is not None:
-        (folder / f"{key.name}.pub").write_text(left)
-    machine = Machine(Module(tmp_path))
-    machine.prepare({})
-    assert machine.host_key().startswith("ssh-ed25519 AAAA")
-    before = key.read_bytes()
-    machine.prepare({})
-    assert key.read_bytes() == before
