@@ -12,6 +12,8 @@ PLAYBOOK := $(BIN)/ansible-playbook
 # Which machines: containers (the default), vagrant, terraform, or a path of your own.
 INVENTORY ?= containers
 INVENTORY_PATH := $(if $(wildcard inventories/$(INVENTORY)),inventories/$(INVENTORY),$(INVENTORY))
+# ADOPT=1 makes a lab this clone's that a clone made which was moved or restored from a copy, or removes one whose is gone.
+ADOPTING := $(if $(ADOPT),-e lab_adopt=true)
 # More for ansible-playbook, such as ARGS='--limit backend-1 -v'.
 ARGS ?=
 
@@ -29,7 +31,7 @@ prepare: venv ## Install and build what the lab needs on this computer (kept in 
 
 .PHONY: up
 up: prepare ## Bring the whole lab up, or put right what differs
-	@$(PLAYBOOK) -i $(INVENTORY_PATH) site.yml $(ARGS)
+	@$(PLAYBOOK) -i $(INVENTORY_PATH) site.yml $(ADOPTING) $(ARGS)
 	@$(BIN)/python -m tools.status -i $(INVENTORY_PATH)
 
 .PHONY: status
@@ -38,7 +40,7 @@ status: venv ## Show the lab's state; fails if anything is unhealthy
 
 .PHONY: down
 down: venv ## Remove the lab; KEEP=1 only stops its machines and keeps their data
-	@$(PLAYBOOK) -i $(INVENTORY_PATH) playbooks/down.yml -e keep=$(if $(KEEP),true,false) $(ARGS)
+	@$(PLAYBOOK) -i $(INVENTORY_PATH) playbooks/down.yml -e keep=$(if $(KEEP),true,false) $(ADOPTING) $(ARGS)
 
 .PHONY: bench
 bench: prepare ## Measure the times and the memory of a lab of its own

@@ -11,7 +11,8 @@ description:
     networks that this computer reaches. Nothing from outside reaches the machines through it.
   - Where another firewall drops forwarded packets (as Docker's does), two accepting rules for the bridge are put
     before its chain's rules, and taken out again with the network.
-  - Raises the computer's inotify limits to what dozens of machines need.
+  - Switches IPv4 forwarding on and raises the computer's inotify limits to what dozens of machines need. Both stay so
+    until the computer restarts, since others (Docker, libvirt) may rely on them from then on without saying so.
   - No module of ansible.builtin or community.general makes bridges without NetworkManager, or nftables rules.
 options:
   bridge:
@@ -54,6 +55,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+# Routes the machines' packets. Never switched off again: nobody can tell whether Docker or libvirt, which switch it on
+# as well when they start, need it by then.
 FORWARD_SWITCH = "/proc/sys/net/ipv4/ip_forward"
 # All machines' root processes share this computer's limits, and systemd takes some twenty instances a machine: at the
 # kernel's default of 128 the eighth machine would not boot. Only ever raised, and left so until the next restart.
@@ -61,8 +64,6 @@ INOTIFY_LIMITS = {
     "/proc/sys/fs/inotify/max_user_instances": 8192,
     "/proc/sys/fs/inotify/max_user_watches": 524288,
 }
-# Remembers, until the computer restarts, that forwarding was off before the first lab came.
-FORWARD_WAS_OFF = "/run/hashistack-lab-forwarding-was-off"
 
 
 def ruleset(bridge: str, network: ipaddress.IPv4Network) -> str:
@@ -189,7 +190,6 @@ class Network:
         with open(FORWARD_SWITCH, encoding="ascii") as stream:
             forwarding = stream.read().strip()
         if forwarding == "0":
-            self.write("noted that forwarding was off", FORWARD_WAS_OFF, "")
             self.write("switched forwarding on", FORWARD_SWITCH, "1\n")
 
     def absent(self) -> None:
@@ -206,11 +206,6 @@ class Network:
             self.run("removed the NAT table", "nft", "delete", "table", "ip", self.bridge)
         if self.bridge in {link["ifname"] for link in self.links()}:
             self.run("removed the bridge", "ip", "link", "delete", self.bridge)
-        others = {name for name in tables if name.startswith("hl-")} - {self.bridge}
-        if os.path.exists(FORWARD_WAS_OFF) and not others:
-            self.write("switched forwarding off again", FORWARD_SWITCH, "0\n")
-            if not self.module.check_mode:
-                os.unlink(FORWARD_WAS_OFF)
 
 
 def main() -> None:
