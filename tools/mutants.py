@@ -100,14 +100,18 @@ def tracked() -> list[str]:
     return [name for name in listed.split("\0") if name and (ROOT / name).exists()]
 
 
-def copy_project(place: Path, mutant: Mutant) -> None:
-    """Make a copy of the project with one break in it. Machines and their state are not copied."""
+def copy_project(place: Path) -> None:
+    """Make a copy of the project that is prepared. Machines and their state are not copied."""
     for name in tracked():
         (place / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, place / name, follow_symlinks=False)
     (place / ".venv").symlink_to((ROOT / ".venv").resolve())
     (place / ".lab").mkdir(mode=0o700)
     shutil.copy2(ROOT / ".lab" / "artifacts.json", place / ".lab" / "artifacts.json")
+
+
+def break_it(place: Path, mutant: Mutant) -> None:
+    """Put the break into a copy."""
     file = place / mutant.file
     text = file.read_text(encoding="utf-8")
     file.write_text(text.replace(mutant.old, mutant.new), encoding="utf-8")
@@ -146,7 +150,8 @@ def run(mutant: Mutant) -> bool:
     codes: dict[str, int] = {}
     with tempfile.TemporaryDirectory(prefix="lab-mutant-") as folder, log.open("w", encoding="utf-8") as stream:
         place = Path(folder)
-        copy_project(place, mutant)
+        copy_project(place)
+        break_it(place, mutant)
 
         def molecule(step: str) -> int:
             # Molecule looks for what the scenarios share at the top of a git repository, which the copy is not.

@@ -92,7 +92,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
         if kind == "containers":
             place = str(values["lab_machines_directory"])
             owner = container_owner(place)
-            keys = owner is not None and owner.id != clone.id and lets_in(place, f"{directory}/ssh/id_ed25519.pub")
+            known = owner is not None and owner.id == clone.id != ""
+            keys = known or (owner is not None and lets_in(place, f"{directory}/ssh/id_ed25519.pub"))
             adopt = boolean(values.get("lab_adopt", False))
             lab_owner.check_owner(name, kind, owner, clone, keys=keys, adopt=adopt, removing=options["removing"])
             lab_id = owner.id if owner and keys else ""

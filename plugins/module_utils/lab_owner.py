@@ -17,11 +17,10 @@ import ipaddress
 import json
 import os
 import pwd
+import tempfile
 import uuid
 from collections.abc import Iterator
 from typing import Any, NamedTuple
-
-from .files import write_private_json
 
 LAB_FILE = "lab.json"
 LOCK_FILE = "lock"
@@ -111,7 +110,11 @@ def settle(directory: str, kind: str, lab_id: str = "") -> str:
         return present["id"]
     make_private(directory)
     chosen = lab_id or str(uuid.uuid4())
-    write_private_json(os.path.join(directory, LAB_FILE), {"id": chosen, "kind": kind})
+    # Mitogen brings a module only what itself imports, so that module_utils.files is not used here.
+    descriptor, temporary = tempfile.mkstemp(dir=directory, prefix=".")
+    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+        stream.write(json.dumps({"id": chosen, "kind": kind}, sort_keys=True) + "\n")
+    os.replace(temporary, os.path.join(directory, LAB_FILE))
     return chosen
 
 
