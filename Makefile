@@ -60,7 +60,7 @@ unit: prepare-tests ## Run the tests that need no machine
 	@$(BIN)/python -m tools.parts unit
 
 .PHONY: acceptance
-acceptance: prepare prepare-tests ## Bring up a lab named test, try what it promises, let its parts fail, and remove it
+acceptance: prepare prepare-tests ## Bring up a lab of its own, try what it promises, let its parts fail, and remove it
 	@$(BIN)/python -m tools.parts acceptance
 
 .PHONY: molecule

@@ -1,7 +1,7 @@
 """Fixtures of the tests against a running lab.
 
-The lab is the one named by LAB_NAME, `test` unless set, so that a lab in use is never stopped by a test. It is brought
-up by the first test that needs it, and taken down at the end if it was (``--keep-lab`` leaves it).
+The lab is the one named by LAB_NAME, TAG-test unless set (TAG is the clone's), so that no test stops a lab in use. It
+is brought up by the first test that needs it, and taken down at the end if it was (``--keep-lab`` leaves it).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from plugins.module_utils.lab_owner import own_lab
 from tests import running as deadlines
 from tests.running import Run, Running, journal
 from tools.lab import ROOT, Lab, load
@@ -38,7 +39,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Markers of these tests."""
     config.addinivalue_line("markers", "journal(*units): journals to print when the test fails, as unit@group")
     config.addinivalue_line("markers", "late(order): changes the lab; runs after the others, in this order")
-    os.environ.setdefault("LAB_NAME", "test")
+    os.environ.setdefault("LAB_NAME", own_lab(str(ROOT), "test"))
     deadlines.pace = config.getoption("--pace")
 
 

@@ -1,7 +1,7 @@
 """`make bench`: how long the lab takes to come up, to be run again and to grow, and how much memory it uses.
 
-A lab of its own (LAB_NAME, `bench` unless set) is removed, made from nothing with the caches that `make prepare` has
-filled, run again, grown by one backend, measured, and removed. Prints a table for docs/performance.md.
+A lab of its own is removed, made from nothing with the caches that `make prepare` has filled, run again, grown by one
+backend, measured, and removed. Prints a table for docs/performance.md.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from plugins.module_utils.lab_owner import own_lab
 from tools.lab import ROOT, LabError, load
 
 BIN = Path(sys.executable).parent
@@ -170,7 +171,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if os.geteuid() != 0:
         print("Not root: the memory of other users' processes cannot be read, it is left out.", file=sys.stderr)
-    os.environ.setdefault("LAB_NAME", "bench")
+    # Never the one that .lab/env may have set: it is removed.
+    os.environ["LAB_NAME"] = own_lab(str(ROOT), "bench")
     try:
         lines, memory = measure(options.inventory)
         print(table(machine_size(), now, lines, memory))

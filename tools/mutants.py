@@ -143,7 +143,6 @@ def run(mutant: Mutant) -> bool:
     log = LOGS / f"mutant-{mutant.role}.log"
     environment = {
         **os.environ,
-        "MOLECULE_LAB_PREFIX": "x",
         "MOLECULE_COMMAND_BORDERS": "0",
         "NO_COLOR": "1",
     }

@@ -15,9 +15,11 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from plugins.module_utils.lab_owner import own_lab
+
 ROOT = Path(__file__).resolve().parents[1]
 PYTHON = ".venv/bin/python"
-TEST_LAB = {"LAB_NAME": "test"}
+TEST_LAB = {"LAB_NAME": own_lab(str(ROOT), "test")}
 # A line that says what failed: pytest's last lines and its assertion, Ansible's, Molecule's, that of a scenario.
 SAYS_WHAT_FAILED = re.compile(r"FAILED |ERROR |E  +\w|fatal: |\[ERROR\]: |CRITICAL |.* s  FAILED")
 SHOWN = 12

@@ -16,7 +16,7 @@ from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 
 PROJECT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(PROJECT))  # Ansible lets modules import from module_utils, but no plugins.
+sys.path.insert(0, str(PROJECT))  # Ansible lets only modules import from module_utils.
 
 from plugins.module_utils import lab_owner  # noqa: E402
 from plugins.module_utils.lab_owner import Owner, RefusedError  # noqa: E402

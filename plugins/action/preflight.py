@@ -327,6 +327,17 @@ def check_network(network: str, bridge: str, addresses: list[Any], routes: list[
     ]
 
 
+def check_machine_names(lab: str, hosts: Sequence[str], others: Mapping[str, Sequence[str]]) -> list[str]:
+    """Machines whose name on this computer (LAB-HOST) is that of a machine of another lab (name to its machines)."""
+    taken = {f"{name}-{machine}": (name, machine) for name, machines in others.items() for machine in machines}
+    return [
+        f"{host}: on this computer it would be named {lab}-{host}, as {taken[f'{lab}-{host}'][1]} of lab "
+        f"'{taken[f'{lab}-{host}'][0]}' is: choose another LAB_NAME, or another name for it."
+        for host in hosts
+        if f"{lab}-{host}" in taken
+    ]
+
+
 def check_capacity(starting: int, new: bool, memory_mib: int, disk_mib: int, directory: str) -> list[str]:
     """Memory and disk (in MiB) for the machines that still have to start."""
     problems = []
@@ -375,6 +386,16 @@ def disk_free_mib(directory: str) -> int:
     while not path.exists():
         path = path.parent
     return shutil.disk_usage(path).free // MEBIBYTE
+
+
+def other_labs(directory: str) -> dict[str, list[str]]:
+    """The labs beside the one in ``directory`` that have machines on this computer, with their names."""
+    own = Path(directory)
+    machines: dict[str, list[str]] = {}
+    for path in own.parent.glob("*/*/"):
+        if path.parent != own:
+            machines.setdefault(path.parent.name, []).append(path.name)
+    return machines
 
 
 def running_machines() -> set[str]:
@@ -469,6 +490,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
         running = running_machines()
         starting = [host for host in hosts if f"{first.get('lab_name')}-{host}" not in running]
         directory = str(first.get("lab_machines_directory") or first.get("lab_directory"))
+        problems += check_machine_names(str(first.get("lab_name")), hosts, other_labs(directory))
         capacity = check_capacity(
             len(starting), len(starting) == len(hosts), memory_available_mib(), disk_free_mib(directory), directory
         )

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # Ansible lets only modules import from module_utils.
+
+from plugins.module_utils import lab_owner
 
 
 def project_path(path: str) -> str:
     """The absolute path of a path in this project, whichever configuration file and folder Ansible runs with."""
     return str(Path(__file__).resolve().parents[2] / path)
+
+
+def own_lab(purpose: str) -> str:
+    """The name of a lab that this clone makes for itself."""
+    return lab_owner.own_lab(project_path(""), purpose)
 
 
 def lab_network(name: str) -> str:
@@ -83,6 +93,7 @@ class FilterModule:
             "lab_network": lab_network,
             "nameservers": nameservers,
             "network_address": network_address,
+            "own_lab": own_lab,
             "project_path": project_path,
             "service_certificates": service_certificates,
         }

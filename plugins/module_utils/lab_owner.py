@@ -75,15 +75,16 @@ def read_owner(folder: str) -> Owner | None:
         return None
 
 
-def clone_tag(folder: str) -> str:
-    """Three characters that tell a clone's own labs (those of its tests) from another clone's.
+def own_lab(folder: str, purpose: str) -> str:
+    """The name of a lab that the clone in ``folder`` makes for itself, such as its tests': no other clone's has it.
 
-    >>> clone_tag("/home/ann/hashistack-lab")
-    'kan'
+    >>> own_lab("/home/ann/hashistack-lab", "test")
+    'kan-test'
     """
     number = int.from_bytes(hashlib.sha256(os.path.realpath(folder).encode()).digest()[:8], "big")
     letters, more = "abcdefghijklmnopqrstuvwxyz", "abcdefghijklmnopqrstuvwxyz0123456789"
-    return letters[number % 26] + more[number // 26 % 36] + more[number // 26 // 36 % 36]
+    tag = letters[number % 26] + more[number // 26 % 36] + more[number // 26 // 36 % 36]
+    return f"{tag}-{purpose}"
 
 
 def read_lab(directory: str) -> dict[str, str]:

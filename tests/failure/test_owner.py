@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -13,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.failure.test_interrupted import end_orphans
 from tests.running import BIN, Run, Running
+from tools.bench import descendants, parse_parent
 from tools.lab import ROOT
 from tools.mutants import copy_project
 
@@ -153,18 +154,26 @@ def first(running: Running) -> Iterator[subprocess.Popen[str]]:
         stdout=subprocess.PIPE,
         text=True,
         env=running.environment(),
-        start_new_session=True,
     )
     assert process.stdout
     for line in process.stdout:
         if "PLAY [Machines]" in line:
             break
     yield process
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    end(process)
     process.stdout.close()
-    end_orphans(running.inventory[0])
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """Kill a run with all that it has started, workers and Mitogen, which have sessions of their own."""
+    parents = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            parents[int(folder.name)] = parse_parent((folder / "stat").read_text(encoding="utf-8", errors="replace"))
+    for pid in descendants(process.pid, parents):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    process.wait()
 
 
 @pytest.mark.late(14)
@@ -176,8 +185,7 @@ def test_of_two_runs_at_once_one_works(running: Running, first: subprocess.Popen
     # Check mode changes nothing, so nobody needs to wait for the other.
     running.playbook("site.yml", "--check", "--tags", "frontend").require()
     assert first.poll() is None, "the first run ended before the others"
-    os.killpg(first.pid, signal.SIGKILL)
-    first.wait()
+    end(first)
     running.playbook("playbooks/machines.yml").require()
     assert f"{first.pid}" not in (running.lab.directory / "lock").read_text()
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from plugins.action.preflight import check_lab_name
 from plugins.module_utils import lab_owner
 from plugins.module_utils.lab_owner import Owner, RefusedError
 from tools.lab import ROOT
@@ -113,10 +114,10 @@ def test_the_kind_of_a_lab_that_does_not_say_it(tmp_path: Path, pinned: str | No
     assert lab_owner.kinds(str(tmp_path / "none")) == ()
 
 
-def test_clones_have_different_tags() -> None:
-    tags = {lab_owner.clone_tag(f"/home/{user}/lab") for user in ("ann", "bob", "eve")}
-    assert len(tags) == 3
-    assert all(len(tag) == 3 and tag.isalnum() and tag[0].isalpha() for tag in tags)
+def test_clones_test_in_labs_of_different_names() -> None:
+    names = {lab_owner.own_lab(f"/home/{user}/lab", "test") for user in ("ann", "bob", "eve")}
+    assert len(names) == 3
+    assert not [problem for name in names for problem in check_lab_name(f"{name}-x")]
 
 
 Start = Callable[[], "subprocess.Popen[str]"]

@@ -229,3 +229,17 @@ def test_capacity() -> None:
 
 def test_report_numbers_the_problems() -> None:
     assert preflight.report(["a.", "b."]) == "2 problems found, nothing was changed:\n  1. a.\n  2. b."
+
+
+def test_two_labs_whose_machines_would_have_the_same_name(tmp_path: Path) -> None:
+    for machine in ("lab/backend-1", "lab/web-1", "lab-web/1"):
+        (tmp_path / machine).mkdir(parents=True)
+    (tmp_path / "lab" / "owner.json").touch()
+    others = preflight.other_labs(str(tmp_path / "lab-web"))
+    assert {name: sorted(machines) for name, machines in others.items()} == {"lab": ["backend-1", "web-1"]}
+    (problem,) = preflight.check_machine_names("lab-web", ["1", "2"], others)
+    assert problem.startswith(
+        "1: on this computer it would be named lab-web-1, as web-1 of lab 'lab' is: choose another"
+    )
+    assert preflight.check_machine_names("lab", ["backend-1"], {"test": ["backend-1"]}) == []
+    assert preflight.other_labs(str(tmp_path / "none" / "lab")) == {}
