@@ -70,6 +70,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
         result: dict[str, Any] = super().run(tmp, task_vars)
         variables = task_vars or {}
         hosts = [host for host in variables["groups"].get("lab", []) if host in variables["hostvars"]]
+        if not hosts and "removing" in self._task.args:
+            return {**result, "failed": True, "msg": "The inventory names no machine of group 'lab': nothing was done."}
         if not hosts:  # The preflight says that.
             return {**result, "changed": False}
         try:

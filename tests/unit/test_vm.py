@@ -303,9 +303,18 @@ def test_vagrant_computes_the_network_as_ansible_does() -> None:
 
 @pytest.mark.skipif(not shutil.which("vagrant"), reason="vagrant is not installed (make vm-prepare)")
 def test_vagrantfile_is_valid(tmp_path: Path) -> None:
-    environment = {**os.environ, "LAB_PROFILE": "small", "VAGRANT_HOME": str(tmp_path), "LAB_BOX": "debian/bookworm64"}
-    command = ["vagrant", "validate"]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    name = lab_owner.own_lab(str(ROOT), "vm")
+    options = {"LAB_NAME": name, "LAB_PROFILE": "small", "LAB_BOX": "debian/bookworm64", "VAGRANT_HOME": str(tmp_path)}
+    done = subprocess.run(
+        ["vagrant", "validate"],
+        cwd=ROOT,
+        env={**os.environ, **options},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    shutil.rmtree(ROOT / ".lab" / name, ignore_errors=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Vagrantfile validated successfully." in done.stdout
 
