@@ -21,7 +21,8 @@ from typing import Any
 import requests
 from cryptography import x509
 
-from tools.lab import CONSUL_PORT, VAULT_PORT, Lab, LabError, Machine, load
+from plugins.module_utils.lab_owner import RefusedError, check_owner, read_owner, this_clone
+from tools.lab import CONSUL_PORT, ROOT, VAULT_PORT, Lab, LabError, Machine, load
 
 GOOD, WARNING, BAD = "good", "warning", "bad"
 SERVICES = {
@@ -411,6 +412,9 @@ def judge_certificates(certificates: Iterable[dict[str, Any]], now: datetime.dat
 def collect(lab: Lab, timeout: float) -> list[Line]:
     """Ask everything at once and judge it."""
     if not lab.authority.exists():
+        if lab.kind == "containers":
+            owner = read_owner(lab.variables["machines_directory"])
+            check_owner(lab.name, lab.kind, owner, this_clone(str(ROOT), str(lab.directory)))
         raise LabError(f"There is no lab '{lab.name}' yet ({lab.directory} is empty): run 'make up'.")
     lab.secrets()  # says plainly when the files are another user's
     running = running_containers(lab)
@@ -486,7 +490,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         lab = load(options.inventory)
         # Under emulation a login alone takes seconds.
         lines = collect(lab, options.timeout or (3.0 if lab.kind == "containers" else 15.0))
-    except LabError as error:
+    except (LabError, RefusedError) as error:
         print(json.dumps({"healthy": False, "error": str(error)}) if options.json else error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -108,6 +108,7 @@ def test_a_second_clone_touches_nothing(running: Running, elsewhere: Clone) -> N
     ]
     for run in commands:
         require_refusal(run, f"belongs to the clone in {ROOT} (user", "work there", "'LAB_NAME=other make up'")
+    assert f"belongs to the clone in {ROOT}" in elsewhere.run("make", "status", inventory).output
     assert not elsewhere.state.exists()
     assert fingerprint(running) == before
     assert running.lab.get(running.page).status_code == 200
