@@ -90,7 +90,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
         lab_owner.check_kind(name, directory, kind)
         if options["removing"]:
             lab_owner.check_down(name, kind)
-        clone, lab_id = lab_owner.this_clone(str(PROJECT), directory), ""
+        clone = lab_owner.this_clone(str(PROJECT), directory)
         if kind == "containers":
             place = str(values["lab_machines_directory"])
             owner = container_owner(place)
@@ -98,12 +98,13 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
             keys = known or (owner is not None and lets_in(place, f"{directory}/ssh/id_ed25519.pub"))
             adopt = boolean(values.get("lab_adopt", False))
             lab_owner.check_owner(name, kind, owner, clone, keys=keys, adopt=adopt, removing=options["removing"])
-            lab_id = owner.id if owner and keys else ""
+            if owner and keys and owner.id:
+                clone = clone._replace(id=owner.id)
         if options["hold"] and not self._task.check_mode:
             if options["make"]:
                 lab_owner.make_private(directory)
             if Path(directory).is_dir():
                 lab_owner.hold(name, directory)
             if options["make"]:
-                clone = clone._replace(id=lab_owner.settle(directory, kind, lab_id))
+                clone = clone._replace(id=lab_owner.settle(directory, kind, clone.id))
         return clone

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from plugins.module_utils import lab_owner
 from tests.running import BIN, Run, Running
 from tools.bench import descendants, parse_parent
 from tools.lab import ROOT
@@ -112,6 +113,29 @@ def test_a_second_clone_touches_nothing(running: Running, elsewhere: Clone) -> N
     assert not elsewhere.state.exists()
     assert fingerprint(running) == before
     assert running.lab.get(running.page).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("kind", "inventory", "says"),
+    [
+        ("vagrant", "vagrant", "'LAB_NAME=v make vm-down' removes machines of kind vagrant"),
+        ("vagrant", "containers", "is of kind vagrant, and this command is for kind containers"),
+        ("containers", "vagrant", "is of kind containers, and this command is for kind vagrant"),
+        ("other", "own", "then their keys with 'rm -r .lab/v'"),
+    ],
+)
+def test_down_keeps_the_keys_of_machines_that_it_does_not_remove(
+    elsewhere: Clone, kind: str, inventory: str, says: str
+) -> None:
+    own = elsewhere.place / "inventories" / "own"
+    own.mkdir()
+    (own / "hosts.yml").write_text("lab: { children: { control: { hosts: { control-1: { lab_index: 11 } } } } }")
+    (own / "group_vars").symlink_to("../group_vars")
+    directory = elsewhere.place / ".lab" / "v"
+    lab_owner.settle(str(directory), kind)
+    (directory / "secrets.json").touch()
+    require_refusal(elsewhere.run("make", "down", f"INVENTORY={inventory}", LAB_NAME="v"), says)
+    assert sorted(path.name for path in directory.iterdir()) == ["lab.json", "secrets.json"]
 
 
 @pytest.mark.late(14)
