@@ -124,6 +124,9 @@ def test_users_change_at_their_max_ttl_and_no_request_fails(running: Running) ->
 @pytest.mark.timeout(120)
 def test_the_pools_of_fifty_backends_are_open_at_once(running: Running, vault: Any) -> None:
     """As many connections as a full pool on each of fifty machines; the lab goes on, and Vault still makes users."""
+    total = running.sh(running.names("database")[0], "awk '/MemTotal/ { print $2 }' /proc/meminfo")
+    if int(total) < 900_000:
+        pytest.skip(f"the database's machine has {int(total) // 1024} MiB; for so many it wants 1 GiB")
     name = running.names("backend")[0]
     size = int(running.sh(name, "systemctl show -P Environment backend").partition("BACKEND_POOL_SIZE=")[2].split()[0])
     others = size * (LARGEST - len(running.names("backend")))
