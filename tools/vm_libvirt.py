@@ -116,7 +116,13 @@ def make_pool(name: str) -> None:
 def domains(name: str, ask: Callable[..., str] = virsh) -> list[str]:
     """The lab's domains: by their name, and by their network, since there may be a lab NAME-MORE."""
     named = [domain for domain in ask("list", "--all", "--name").split() if domain.startswith(f"hl-{name}-")]
-    return [domain for domain in named if f"hl-{name}" in ask("domiflist", domain).split()]
+    own = {f"hl-{name}", f"hl-{name}-mgmt"}
+    # One that Vagrant is just making has no network yet.
+    return [
+        domain
+        for domain in named
+        if all(word in own for word in ask("domiflist", domain).split() if word.startswith("hl-"))
+    ]
 
 
 def owner(name: str, ask: Callable[..., str] = virsh) -> Owner | None:
@@ -131,7 +137,7 @@ def owner(name: str, ask: Callable[..., str] = virsh) -> Owner | None:
 def mark(name: str, owner: Owner, ask: Callable[..., str] = virsh) -> None:
     """Let the lab's domains say whose they are."""
     for domain in domains(name, ask):
-        if ask("desc", domain).strip() != owner.as_json():
+        if parse_owner(ask("desc", domain)) != owner:
             running = ["--live"] if domain in ask("list", "--name").split() else []
             ask("desc", domain, "--config", *running, "--new-desc", owner.as_json())
 
