@@ -128,14 +128,10 @@ def guard(name: str, kind: str, *, removing: bool = False) -> bool:
     if owner is None:
         return False
     clone = lab_owner.this_clone(str(PROJECT), str(directory))
-    if not owner.folder:  # of before machines said it
-        if vm_terraform.lab_of(vm_terraform.state_file()) != name:
-            raise lab_owner.RefusedError(
-                f"There are machines named hl-{name}-... in libvirt that do not say whose they are, and this clone "
-                f"has not made them: use another name, as in 'LAB_NAME=other {lab_owner.COMMANDS[kind][0]}'."
-            )
-        return True
+    # Of before machines had an id: Terraform's say nothing, Vagrant's the folder.
     keys = not owner.id and (directory / "ssh/id_ed25519").exists()
+    if owner == lab_owner.UNKNOWN:
+        keys = vm_terraform.lab_of(vm_terraform.state_file()) == name
     adopt = bool(os.environ.get("ADOPT"))
     lab_owner.check_owner(name, kind, owner, clone, keys=keys, adopt=adopt, removing=removing)
     return True

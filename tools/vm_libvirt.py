@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from plugins.module_utils.lab_owner import Owner, parse_owner
+from plugins.module_utils.lab_owner import UNKNOWN, Owner, parse_owner
 from tools.preparing.running import PrepareError, as_root, run, say
 
 URI = "qemu:///system"
@@ -126,11 +126,11 @@ def domains(name: str, ask: Callable[..., str] = virsh) -> list[str]:
 
 
 def owner(name: str, ask: Callable[..., str] = virsh) -> Owner | None:
-    """Whose the lab's domains say that they are; None without any, and without a folder where they do not say."""
+    """Whose the lab's domains say that they are; None without any, UNKNOWN where they do not say."""
     for domain in domains(name, ask):
         text = ask("desc", domain).strip()
         made_by_vagrant = OF_VAGRANT.fullmatch(text)
-        return parse_owner(text) or Owner(made_by_vagrant.group(1) if made_by_vagrant else "", "unknown", "")
+        return parse_owner(text) or (Owner(made_by_vagrant.group(1), "unknown", "") if made_by_vagrant else UNKNOWN)
     return None
 
 

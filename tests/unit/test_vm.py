@@ -95,7 +95,7 @@ def test_cleaning_up_touches_only_the_lab() -> None:
     [
         (OWNER, lab_owner.Owner("/home/ann/lab", "ann", "1-2")),
         ("Source: /home/ann/lab/Vagrantfile", lab_owner.Owner("/home/ann/lab", "unknown", "")),
-        ("No description for domain: hl-demo-backend-1", lab_owner.Owner("", "unknown", "")),
+        ("No description for domain: hl-demo-backend-1", lab_owner.UNKNOWN),
     ],
 )
 def test_machines_say_whose_they_are(text: str, expected: lab_owner.Owner) -> None:
