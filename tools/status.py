@@ -64,7 +64,7 @@ def reason(error: BaseException) -> str:
     if isinstance(error, (requests.ConnectTimeout, requests.ReadTimeout, subprocess.TimeoutExpired)):
         return "no answer in time"
     if isinstance(error, requests.exceptions.SSLError):
-        return "its certificate is not from this lab's CA, or has expired"
+        return "its certificate is not from this lab's CA, is another service's, or has expired"
     if isinstance(error, requests.ConnectionError):
         return "connection refused" if "refused" in text else "not reachable"
     return " ".join(text.split())[:120] or type(error).__name__
