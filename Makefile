@@ -73,7 +73,7 @@ mutants: prepare ## Break each role once, and see its scenario turn red
 
 .PHONY: killed
 killed: prepare prepare-tests ## Kill the first run at twenty moments, and see each end green on the next
-	@LAB_NAME=test $(BIN)/python -m pytest -v -s tests/failure/test_interrupted.py --every-moment
+	@env -u LAB_NAME $(BIN)/python -m pytest -v -s tests/failure/test_interrupted.py --every-moment
 
 .PHONY: test
 test: prepare prepare-tests ## Run the tests: lint, unit, the roles alone on Debian 12, acceptance
