@@ -279,13 +279,13 @@ def test_without_no_log_tasks_show_what_they_do(first_run: Run, option: str) -> 
     assert not [part.splitlines()[0] for part in parts if "has been hidden" in part]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_second_run_changes_nothing(up: Running) -> None:
     again = up.playbook("site.yml").require()
     assert again.changed == {}, again.output[-6000:]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_release_is_taken_back_and_one_old_one_stays(up: Running) -> None:
     """On machines that have had other releases before."""
 
