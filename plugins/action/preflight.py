@@ -322,7 +322,8 @@ def check_network(network: str, bridge: str, addresses: list[Any], routes: list[
             users.setdefault(device or "a route", str(found))
     return [
         f"lab_network {subnet} is in use on the controller ({where}: {what}): choose another LAB_NAME (the network "
-        "follows from it), or set lab_network to a free one, such as -e lab_network=10.213.7.0/24."
+        "follows from it), or write a free one, such as lab_network: 10.213.7.0/24, into "
+        "inventories/group_vars/lab/lab.yml."
         for where, what in sorted(users.items())
     ]
 

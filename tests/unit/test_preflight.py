@@ -193,6 +193,8 @@ def test_network_in_use() -> None:
     assert (
         "in use on the controller (eth0: 10.77.5.0/24)" in preflight.check_network("10.77.5.0/24", "x", ADDRESS, [])[0]
     )
+    # Not -e: status and every later run must know it too.
+    assert "into inventories/group_vars/lab/lab.yml" in preflight.check_network("10.77.5.0/24", "x", ADDRESS, [])[0]
     route = [{"dst": "10.77.4.0/22", "dev": "tun0"}]
     assert "tun0: 10.77.4.0/22" in preflight.check_network("10.77.5.0/24", "x", [], route)[0]
 
