@@ -42,7 +42,7 @@ def kept_on_the_controller(lab: Lab) -> dict[str, str]:
         name = str(path.relative_to(lab.directory))
         if path.suffix == ".key" or name == "ssh/id_ed25519":
             found.update(dict.fromkeys(key_lines(path), name))
-        elif path.suffix == ".json":
+        elif path.suffix == ".json" and name != "lab.json":  # whose the lab is; its machines say that too
             for text in strings(json.loads(path.read_text(encoding="utf-8"))):
                 # Public: names, addresses, dates, accessors (identify, do not authorise).
                 if len(text) >= LEAST and " " not in text and "/" not in text[:1] and not text.startswith("http"):
