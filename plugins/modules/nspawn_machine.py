@@ -192,6 +192,12 @@ def answers_ssh(address: str) -> bool:
         return False
 
 
+def end(pid: int, number: signal.Signals) -> None:
+    """Send a signal to a process, which may have ended meanwhile."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
 class Machine:
     """One machine on this computer."""
 
@@ -315,13 +321,13 @@ class Machine:
         """Power the machine off; by force after ``grace`` seconds."""
         pid = nspawn_pid(self.root)
         if pid is not None:
-            os.kill(pid, signal.SIGTERM)
+            end(pid, signal.SIGTERM)
             deadline = time.monotonic() + grace
             while nspawn_pid(self.root) == pid and time.monotonic() < deadline:
                 time.sleep(0.1)
             if nspawn_pid(self.root) == pid:
                 for child in children(pid):
-                    os.kill(child, signal.SIGKILL)
+                    end(child, signal.SIGKILL)
             self.wait(lambda: nspawn_pid(self.root) is None, "it did not end")
         self.unmount()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import signal
 import subprocess
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +13,7 @@ import pytest
 
 from plugins.filter.lab import lab_network, nameservers, network_address, service_certificates
 from plugins.module_utils import beneath
-from plugins.modules.nspawn_machine import HOST_KEY, Machine, answers_ssh, nspawn_pid, of_the_same_name, settings
+from plugins.modules.nspawn_machine import HOST_KEY, Machine, answers_ssh, end, nspawn_pid, of_the_same_name, settings
 from plugins.modules.nspawn_network import foreign_drop_chains, ruleset
 
 OPTIONS = {
@@ -112,6 +113,12 @@ def test_a_file_that_is_a_link_or_a_pipe_is_replaced(machine: Machine, tmp_path:
 def test_no_machine_runs_where_nobody_has_made_one() -> None:
     assert nspawn_pid("/nowhere/root") is None
     assert of_the_same_name(f"nobody-{os.getpid()}", "/nowhere/root") == ""
+
+
+def test_a_process_that_has_ended_meanwhile_is_no_error() -> None:
+    process = subprocess.Popen(["true"])
+    process.wait()
+    end(process.pid, signal.SIGKILL)
 
 
 def test_a_port_without_ssh_does_not_answer() -> None:
