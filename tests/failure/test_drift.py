@@ -57,3 +57,16 @@ def test_a_unit_in_a_crash_loop_is_not_fine(running: Running, crashing: str) -> 
     assert run.code != 0, run.output[-3000:]
     assert "dnsmasq.service does not stay up" in run.output
     assert "The last that it said: the disk is full" in run.output
+
+
+@pytest.mark.late(12)
+@pytest.mark.timeout(180)
+def test_packages_that_were_cut_off_are_put_right(running: Running) -> None:
+    """A dpkg was killed: a package is missing, and what it had to do yet stands where it notes that."""
+    name = running.names("database")[0]
+    running.sh(name, "dpkg --remove python3-psycopg2 && dpkg-query --status netbase > /var/lib/dpkg/updates/0000")
+    refused = running.attempt(name, "apt-get install --yes --no-install-recommends python3-psycopg2")
+    assert "dpkg was interrupted" in refused.stderr
+    running.playbook("site.yml", "--tags", "postgresql", "--limit", name).require()
+    assert running.sh(name, "dpkg-query --show --showformat='${db:Status-Status}' python3-psycopg2") == "installed"
+    running.wait_healthy(30)
