@@ -82,7 +82,8 @@ def test_a_backend_comes_and_goes(running: Running, arguments: tuple[str, ...], 
     assert set(traces(running)) >= {"node", "consul tokens", "approle", "database users"}
     inventory = running.inventory if line_gone_first else [*running.inventory, str(GROWTH)]
     # A user whose lease was lost goes too; one of a machine whose name only begins alike does not.
-    running.sql(f'create role "v-{NAME}-LostLease123"; create role "{LIKE}"')
+    for user in (f"v-{NAME}-LostLease123", LIKE):
+        running.sql(f'drop role if exists "{user}"; create role "{user}"')
     # Nobody has run anything for longer than the administrator's token lives.
     running.lab.vault().auth.token.revoke_self()
     removal = running.playbook("playbooks/remove.yml", "-e", f"machine={NAME}", inventory=inventory).require()

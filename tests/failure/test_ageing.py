@@ -60,7 +60,7 @@ def age_certificates(running: Running) -> None:
         before = path.read_bytes()
         authority = path.name == "ca.pem"
         after = older(x509.load_pem_x509_certificate(before), AUTHORITY if authority else LEAF, key)
-        machines = [machine.name for machine in running.lab.machines] if authority else [path.parent.name]
+        machines = [machine.name for machine in running.lab.machines if authority or machine.name == path.parent.name]
         # The last lines of a certificate are its signature, so no other one has them.
         line = before.decode().splitlines()[-2]
         for name in machines:
