@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -62,6 +64,26 @@ def test_a_hung_backend_is_left_out(running: Running, hung: str) -> None:
             "the hung backend is out of DNS",
         )
     traffic.require_no_failure(least=150)
+
+
+@pytest.mark.late(10)
+@pytest.mark.journal("backend@backend", "nginx@backend", "nginx@frontend")
+@pytest.mark.timeout(120)
+def test_a_write_that_meets_a_hung_backend_is_one_write(running: Running, hung: str) -> None:
+    """The next instance is asked, and the hung one does what it was asked when it goes on: it is the same note."""
+    word = uuid.uuid4().hex
+
+    def write(number: int) -> int:
+        return running.api("notes", "POST", timeout=30, json={"text": f"{word} {number}"}).status_code
+
+    with ThreadPoolExecutor(8) as pool:
+        codes = list(pool.map(write, range(8)))
+    running.sh(hung, "systemctl kill -s CONT backend")
+    wait_until(lambda: running.backend(running.lab.machine(hung), "api/notes").status_code == 200, 15, "it goes on")
+    assert codes == [201] * 8
+    ours = f"FROM notes WHERE text LIKE '{word}%'"
+    assert running.sql(f"SELECT count(*), count(DISTINCT text) {ours}") == "8|8"
+    running.sql(f"DELETE {ours}")
 
 
 @pytest.mark.late(11)
