@@ -64,6 +64,7 @@ def test_stalled_connections_keep_nobody_out(running: Running) -> None:
     threads = [threading.Thread(target=stall, args=(name,)) for name in machines]
     states: Counter[str] = Counter()
     consul = running.lab.consul()
+    wait_until(lambda: running.count() == len(backends), 30, "all backends are there before it begins")
     with Traffic(running, "notes", count=SECONDS * 20, rate=20, seconds=SECONDS) as traffic:
         for thread in threads:
             thread.start()
