@@ -44,7 +44,7 @@ NASTY = [
     Moment("Boot the machine", 0, 2),
     Moment("postgresql : Install", 0, 1.5),
     Moment("Initialise Vault, if it is new", 0, 0.2),
-    Moment("frontend : Install nginx and PHP", 0, 2),
+    Moment("frontend : Install PHP", 0, 2),
 ]
 MOMENTS = EVENLY + NASTY
 CHAINS = 5
