@@ -88,9 +88,22 @@ def test_the_page_has_a_limit_that_it_tells_in_words(running: Running) -> None:
     assert {answer.status_code for answer in answers} == {200, 429}
     refused = next(answer for answer in answers if answer.status_code == 429)
     assert "Too many requests" in refused.text
+    assert "PHP does not answer" not in refused.text
     assert refused.headers["Content-Type"].startswith("text/html")
     # Who waits for a moment is served again.
     wait_until(lambda: page(running).status_code == 200, 10, "the page is served")
+
+
+def test_without_php_a_page_says_so(running: Running) -> None:
+    unit = full_name(running, "php")
+    running.sh(HOST, f"systemctl stop {unit}")
+    try:
+        answer = page(running)
+    finally:
+        running.sh(HOST, f"systemctl start {unit}")
+    assert answer.status_code in (502, 503, 504)
+    assert "PHP does not answer" in answer.text
+    assert "Too many requests" not in answer.text
 
 
 def test_another_sites_page_may_not_change_anything(running: Running) -> None:
