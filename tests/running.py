@@ -58,7 +58,7 @@ def wait_until(condition: Callable[[], T], seconds: float, what: str, every: flo
 
 @dataclass(frozen=True)
 class Run:
-    """A playbook that has ended."""
+    """A command that has ended."""
 
     code: int
     output: str
@@ -81,6 +81,23 @@ class Run:
         """The run itself, which must have succeeded."""
         assert self.code == 0, f"exit code {self.code} after {self.seconds:.0f} s:\n{self.output[-6000:]}"
         return self
+
+
+def run_command(command: Sequence[str], folder: Path, environment: dict[str, str], timeout: float) -> Run:
+    """Run a command in a folder, with nothing to read; what it prints on both its outputs."""
+    start = time.monotonic()
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=timeout,
+        check=False,
+        env=environment,
+    )
+    return Run(done.returncode, done.stdout, time.monotonic() - start)
 
 
 @dataclass
@@ -148,19 +165,7 @@ class Running:
     ) -> Run:
         """Run ansible-playbook with the lab's inventory and the test lab's options."""
         command = self.command(*arguments, inventory=inventory, extra=extra)
-        start = time.monotonic()
-        done = subprocess.run(
-            command,
-            cwd=ROOT,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=timeout,
-            check=False,
-            env=self.environment(),
-        )
-        return Run(done.returncode, done.stdout, time.monotonic() - start)
+        return run_command(command, ROOT, self.environment(), timeout)
 
     def command(self, *arguments: str, inventory: Sequence[str] | None = None, extra: bool = True) -> list[str]:
         """The command line of a playbook."""

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from plugins.module_utils import lab_owner
-from tests.running import BIN, Run, Running
+from tests.running import BIN, Run, Running, run_command
 from tools.bench import descendants, parse_parent
 from tools.lab import ROOT
 from tools.mutants import copy_project
@@ -32,19 +32,8 @@ class Clone:
         self.environment = {**running.environment(), "ANSIBLE_CONFIG": str(place / "ansible.cfg")}
 
     def run(self, *command: str, **environment: str) -> Run:
-        """Run a command; its output without the line breaks that Ansible puts into long sentences."""
-        done = subprocess.run(
-            command,
-            cwd=self.place,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=SECONDS,
-            check=False,
-            env={**self.environment, **environment},
-        )
-        return Run(done.returncode, done.stdout, 0)
+        """Run a command in this clone."""
+        return run_command(command, self.place, {**self.environment, **environment}, SECONDS)
 
     def playbook(self, *arguments: str) -> Run:
         """Run ansible-playbook as the tests do in their own clone, but here."""

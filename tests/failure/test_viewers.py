@@ -53,9 +53,11 @@ def test_viewers_keep_nobody_waiting(running: Running, request: pytest.FixtureRe
     request.getfixturevalue(trouble)
     enough = threading.Event()
     seen: list[int] = []
+    asking: set[int] = set()
 
     def view(number: int) -> None:
         while not enough.wait(1):
+            asking.add(number)
             if number % 2:
                 seen.append(running.backend(machine, "api/instances", timeout=20).status_code)
             else:
@@ -74,7 +76,7 @@ def test_viewers_keep_nobody_waiting(running: Running, request: pytest.FixtureRe
     with ThreadPoolExecutor(VIEWERS + 2) as pool:
         viewers = [pool.submit(view, number) for number in range(VIEWERS)]
         try:
-            time.sleep(2)
+            wait_until(lambda: len(asking) == VIEWERS, 10, "each viewer asks")
             health = pool.submit(slowest, lambda: running.backend(machine, "health", timeout=20).status_code)
             notes = pool.submit(slowest, lambda: running.backend(machine, "api/notes", timeout=20).status_code)
             told = {"health": health.result(), "notes": notes.result()}
