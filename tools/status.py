@@ -1,17 +1,19 @@
 """`make status`: what the lab looks like from the controller, and exit code 1 if anything is unhealthy.
 
-Everything is asked at once, each question with a short timeout; what does not answer is a line, never a traceback.
-The judgement (``judge_*``) is apart from the asking (``ask_*``), so that tests reach it.
+All services are asked at once, and as many machines at a time as processors can log in to; what does not answer in time
+is a line, never a traceback. The judgement (``judge_*``) is apart from the asking (``ask_*``), so that tests reach it.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -34,6 +36,11 @@ SERVICES = {
 }
 URGENT = datetime.timedelta(days=7)
 TOKEN_LOW = 0.25
+# A login is work for the controller's processors, and in a lab of containers for the machines' as well: more at a time
+# only make each of them late.
+LOGINS = 2 * (os.cpu_count() or 1)
+# Seconds, many times what a login takes: who takes longer only waits, as for a dead machine, and holds nobody up.
+LOGIN = 1.0
 COLOURS = {GOOD: "32", WARNING: "33", BAD: "31"}
 MARKS = {GOOD: "✓", WARNING: "!", BAD: "✗"}
 
@@ -81,22 +88,37 @@ def attempt(question: Callable[[], Any]) -> Answer:
 # Asking ---------------------------------------------------------------------------------------------------------------
 
 
-def ask_machine(machine: Machine, timeout: float) -> Any:
-    """The state that systemd gives itself, and its failed units."""
-    done = subprocess.run(
-        machine.ssh(
-            "systemctl is-system-running; systemctl list-units --failed --plain --no-legend | cut -d' ' -f1",
-            timeout=timeout,
-        ),
-        capture_output=True,
-        text=True,
-        timeout=timeout + 2,
-        check=False,
-        stdin=subprocess.DEVNULL,
+def ask_machines(machines: Sequence[Machine], timeout: float) -> dict[str, Answer]:
+    """Each machine's answer, by its name; only ``LOGINS`` log in at a time."""
+    logins = threading.Semaphore(LOGINS)
+    with ThreadPoolExecutor(max_workers=max(1, len(machines))) as pool:
+        answers = pool.map(lambda machine: attempt(lambda: ask_machine(machine, timeout, logins)), machines)
+        return {machine.name: answer for machine, answer in zip(machines, answers, strict=True)}
+
+
+def ask_machine(machine: Machine, timeout: float, logins: threading.Semaphore) -> Any:
+    """The state that systemd gives itself, and its failed units; ``timeout`` counts from the login's start."""
+    command = machine.ssh(
+        "systemctl is-system-running; systemctl list-units --failed --plain --no-legend | cut -d' ' -f1",
+        timeout=timeout,
     )
-    if done.returncode == 255:
-        raise LabError(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "ssh does not answer")
-    words = done.stdout.split()
+    with logins, contextlib.suppress(subprocess.TimeoutExpired):
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        return _machine_state(process, LOGIN)
+    with process:
+        try:
+            return _machine_state(process, timeout)
+        finally:
+            process.kill()
+
+
+def _machine_state(process: subprocess.Popen[str], timeout: float) -> dict[str, Any]:
+    output, problem = process.communicate(timeout=timeout)
+    if process.returncode == 255:
+        raise LabError(problem.strip().splitlines()[-1] if problem.strip() else "ssh does not answer")
+    words = output.split()
     return {"system": words[0] if words else "unknown", "failed": words[1:]}
 
 
@@ -410,7 +432,7 @@ def judge_certificates(certificates: Iterable[dict[str, Any]], now: datetime.dat
 
 
 def collect(lab: Lab, timeout: float) -> list[Line]:
-    """Ask everything at once and judge it."""
+    """Ask everything and judge it."""
     if not lab.authority.exists():
         if lab.kind == "containers":
             owner = read_owner(lab.variables["machines_directory"])
@@ -424,14 +446,14 @@ def collect(lab: Lab, timeout: float) -> list[Line]:
         def ask(question: Callable[[], Any]) -> Future[Answer]:
             return pool.submit(attempt, question)
 
-        alive = [machine for machine in lab.machines if running is None or machine.name in running]
-        machines = {machine.name: ask(lambda m=machine: ask_machine(m, timeout)) for machine in alive}  # type: ignore[misc]
         consul = ask(lambda: ask_consul(lab, timeout))
         vaults = {node.name: ask(lambda n=node: ask_vault(lab, n, timeout)) for node in control}  # type: ignore[misc]
         token = ask(lambda: ask_vault_token(lab, timeout))
         pages = {url: ask(lambda u=url: ask_page(lab, u, timeout)) for url in lab.pages()}  # type: ignore[misc]
         certificates = ask(lambda: read_certificates(lab.directory / "tls"))
-    lines = judge_machines(lab.machines, running, {name: future.result() for name, future in machines.items()})
+        alive = [machine for machine in lab.machines if running is None or machine.name in running]
+        machines = ask_machines(alive, timeout)
+    lines = judge_machines(lab.machines, running, machines)
     playbook = f"LAB_NAME={lab.name} .venv/bin/ansible-playbook -i {lab.inventory.replace(', ', ' -i ')}"
     lines += judge_consul(lab.machines, consul.result(), lab.others, playbook)
     vault_lines = judge_vault(control, {name: future.result() for name, future in vaults.items()})
@@ -484,12 +506,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="make status", description="What the lab looks like; exit 1 if unhealthy.")
     parser.add_argument("-i", "--inventory", action="append", default=[], help="inventory, default as ansible.cfg says")
     parser.add_argument("--json", action="store_true", help="for programs")
-    parser.add_argument("--timeout", type=float, help="seconds for each question (default 3, virtual machines 15)")
+    parser.add_argument("--timeout", type=float, help="seconds for each question (default 5, virtual machines 15)")
     options = parser.parse_args(arguments)
     try:
         lab = load(options.inventory)
         # Under emulation a login alone takes seconds.
-        lines = collect(lab, options.timeout or (3.0 if lab.kind == "containers" else 15.0))
+        lines = collect(lab, options.timeout or (5.0 if lab.kind == "containers" else 15.0))
     except (LabError, RefusedError) as error:
         print(json.dumps({"healthy": False, "error": str(error)}) if options.json else error, file=sys.stderr)
         return 2

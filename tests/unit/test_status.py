@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +183,37 @@ def machine_state(system: str = "running", failed: tuple[str, ...] = ()) -> Answ
 def test_machines(running: set[str] | None, answer: Answer, expected: tuple[str, str]) -> None:
     (line,) = status.judge_machines(MACHINES[-1:], running, {"backend-1": answer})
     assert (line.state, line.level) == expected
+
+
+SSH = """#!/bin/sh
+# Stands in for ssh: dead machines never answer, the others after a while. Says how many run at a time.
+for word in "$@"; do address=$last last=$word; [ "$word" = -- ] && break; done
+mkdir "$0.$address" && ls -d "$0".* | wc -l >> "$0-at-a-time"
+case $address in *.dead) exec sleep 30;; esac
+sleep 0.1
+rmdir "$0.$address"
+echo running
+"""
+
+
+def test_many_machines_are_asked_a_few_at_a_time_and_a_dead_one_holds_up_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ssh = tmp_path / "ssh"
+    ssh.write_text(SSH, encoding="utf-8")
+    ssh.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr(status, "LOGINS", 4)
+    machines = [Machine(f"backend-{number}", "backend", f"{number}.live") for number in range(46)]
+    dead = [Machine(f"dead-{number}", "backend", f"{number}.dead") for number in range(4)]
+    start = time.monotonic()
+    answers = status.ask_machines([*dead, *machines], timeout=3)
+    assert [answers[machine.name].error for machine in dead] == ["no answer in time"] * 4
+    assert all(answers[machine.name].value == {"system": "running", "failed": []} for machine in machines)
+    assert time.monotonic() - start < 8
+    at_a_time = [int(number) for number in (tmp_path / "ssh-at-a-time").read_text().split()]
+    assert len(at_a_time) == 50
+    assert max(at_a_time) <= 4 + len(dead)
 
 
 @pytest.mark.parametrize(
