@@ -1,11 +1,11 @@
-"""Filters that derive a lab's network from its name and its controller."""
+"""Filters for the lab's network, the project's paths, certificates and restarts."""
 
 from __future__ import annotations
 
 import hashlib
 import ipaddress
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,15 @@ def service_certificates(services: dict[str, list[str]], host: str) -> list[dict
     ]
 
 
+def must_restart(hosts: list[str], hostvars: Mapping[str, Mapping[str, Any]], *units: str) -> list[str]:
+    """Those hosts where one of these results of module systemd_unit says that a running unit must restart.
+
+    >>> must_restart(["a", "b"], {"a": {"web_unit": {"action": "restart"}}, "b": {}}, "web_unit")
+    ['a']
+    """
+    return [host for host in hosts if any(hostvars[host].get(unit, {}).get("action") == "restart" for unit in units)]
+
+
 class FilterModule:
     """Offers the filters to Ansible."""
 
@@ -91,6 +100,7 @@ class FilterModule:
         """Filter name to function."""
         return {
             "lab_network": lab_network,
+            "must_restart": must_restart,
             "nameservers": nameservers,
             "network_address": network_address,
             "own_lab": own_lab,

@@ -29,6 +29,12 @@ options:
     type: list
     elements: str
     default: []
+  restart:
+    description:
+      - Whether a running unit is restarted. If not, one that must restart stays as it is for now, reads what it can
+        by a reload, and RV(action) says V(restart), for a playbook that restarts one host after the other.
+    type: bool
+    default: true
   timeout:
     description: Seconds to wait for a unit that is starting.
     type: int
@@ -49,25 +55,13 @@ EXAMPLES = r"""
 
 RETURN = r"""
 action:
-  description: What was done, or would be in check mode.
+  description: What was done, or would be in check mode, or with O(restart=false) what is left to do.
   type: str
   returned: always
   sample: none, start, restart or reload
 reason:
   description: Why, in a sentence; empty where nothing was done.
   type: str
-  returned: always
-stale:
-  description: Whether a running unit was older than its files.
-  type: bool
-  returned: always
-unread:
-  description: Whether it was older than files that a reload would let it read, also where it must restart for others.
-  type: bool
-  returned: always
-steady:
-  description: Whether it was up, and not only for a moment between two crashes.
-  type: bool
   returned: always
 """
 
@@ -77,7 +71,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -227,6 +221,7 @@ def main() -> None:
             "name": {"type": "str", "required": True},
             "restart_on": {"type": "list", "elements": "str", "default": []},
             "reload_on": {"type": "list", "elements": "str", "default": []},
+            "restart": {"type": "bool", "default": True},
             "timeout": {"type": "int", "default": 60},
         },
         supports_check_mode=True,
@@ -246,29 +241,22 @@ def main() -> None:
     if properties["LoadState"] == "not-found":
         if not module.check_mode:
             module.fail_json(msg=f"The unit {name} does not exist on this host.")
-        module.exit_json(
-            changed=True, action="start", reason="the unit does not exist yet", stale=False, unread=False, steady=False
-        )
+        module.exit_json(changed=True, action="start", reason="the unit does not exist yet")
 
     decision = decide(properties, module.params["restart_on"], module.params["reload_on"])
     enable = properties["UnitFileState"] not in ("enabled", "static", "enabled-runtime", "indirect", "generated")
-    result: dict[str, Any] = {
-        "changed": enable or decision.action != "none",
-        "action": decision.action,
-        "reason": decision.reason,
-        "stale": decision.action in ("restart", "reload"),
-        "unread": bool(unread(properties, module.params["reload_on"])),
-        "steady": not unsteady(properties, time.time()),
-    }
+    action = decision.action
+    if action == "restart" and not module.params["restart"]:
+        action = "reload" if unread(properties, module.params["reload_on"]) else "none"
     if not module.check_mode:
-        if properties["NeedDaemonReload"] == "yes" or decision.action in ("start", "restart"):
+        if properties["NeedDaemonReload"] == "yes" or action in ("start", "restart"):
             systemctl(module, "daemon-reload")
         if enable:
             systemctl(module, "enable", name)
-        if decision.action != "none":
-            systemctl(module, "reload" if decision.action == "reload" else "restart", name)
+        if action != "none":
+            systemctl(module, "reload" if action == "reload" else "restart", name)
         watch(module, show)
-    module.exit_json(**result)
+    module.exit_json(changed=enable or action != "none", action=decision.action, reason=decision.reason)
 
 
 if __name__ == "__main__":
