@@ -14,7 +14,6 @@ from tools.preparing.running import PrepareError
 
 PROJECT = Path(__file__).resolve().parents[2]
 LISTS = packages.lists()
-MODULES = {"apt", "package", "ansible.builtin.apt", "ansible.builtin.package"}
 
 
 def walk(node: Any) -> Iterator[dict[str, Any]]:
@@ -37,23 +36,13 @@ def words(node: Any) -> Iterator[str]:
     elif isinstance(node, list):
         for item in node:
             yield from words(item)
-    elif isinstance(node, dict):
-        yield from words(list(node.values()))
 
 
 def installed_by_roles() -> set[str]:
     found: set[str] = set()
-    for file in sorted(PROJECT.glob("roles/*/*/*.yml")):
-        document = yaml.safe_load(file.read_text())
-        if file.parent.name in {"tasks", "handlers"}:
-            for task in walk(document):
-                for module in MODULES & set(task):
-                    if isinstance(task[module], dict) and task[module].get("state") != "absent":
-                        found |= set(words(task[module].get("name", task[module].get("pkg", []))))
-        elif file.parent.name in {"defaults", "vars"} and document:
-            for name, value in document.items():
-                if name.endswith("_packages"):
-                    found |= set(words(value))
+    for file in sorted(PROJECT.glob("roles/*/tasks/*.yml")):
+        for task in walk(yaml.safe_load(file.read_text())):
+            found |= set(words(task.get("packages_names", [])))
     return found
 
 
