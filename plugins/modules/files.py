@@ -10,7 +10,7 @@ description:
   - Compares a list of files, folders and links with what the host has, and writes what differs, each file in one step
     that survives a crash. One task and one round trip in place of one for each file.
   - A file that its O(files[].validate) refuses is not written, nor is any after it.
-  - Missing folders on the way are made, for root and readable by all.
+  - Missing folders on the way are made, readable by all.
   - No module of the collections writes more than one file.
 options:
   users:
@@ -21,13 +21,13 @@ options:
     elements: str
     default: []
   owner:
-    description: Owner of all files that name none themselves.
+    description: Owner of all files that name none themselves; empty means who runs the task.
     type: str
-    default: root
+    default: ""
   group:
-    description: Their group.
+    description: Their group; empty means that of who runs the task.
     type: str
-    default: root
+    default: ""
   mode:
     description: Mode of the files, as a string. Folders without one get V(0755).
     type: str
@@ -160,8 +160,8 @@ def target(item: dict[str, Any], options: dict[str, Any]) -> Target:
         kind,
         base64.b64decode(options["contents"][item["path"]]) if kind == "file" else None,
         item["link"] or "",
-        item["owner"] or options["owner"],
-        item["group"] or options["group"],
+        item["owner"] or options["owner"] or pwd.getpwuid(os.geteuid()).pw_name,
+        item["group"] or options["group"] or grp.getgrgid(os.getegid()).gr_name,
         int(mode, 8),
         item["force"],
         item["validate"] or "",
@@ -317,8 +317,8 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "users": {"type": "list", "elements": "str", "default": []},
-            "owner": {"type": "str", "default": "root"},
-            "group": {"type": "str", "default": "root"},
+            "owner": {"type": "str", "default": ""},
+            "group": {"type": "str", "default": ""},
             "mode": {"type": "str", "default": "0644"},
             "contents": {"type": "dict", "default": {}, "no_log": True},
             "files": {
