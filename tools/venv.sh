@@ -34,8 +34,6 @@ if [ ! -e "$venv/complete" ]; then
   rm -rf "$venv"
   "$python" -m venv "$venv"
   "$venv/bin/pip" install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
-  # Where ansible.cfg looks for Mitogen's strategy plugins, whatever the version of Python.
-  ln -s "$("$venv/bin/python" -c 'import ansible_mitogen, os; print(os.path.dirname(ansible_mitogen.__file__))')/plugins/strategy" "$venv/mitogen"
   # Molecule calls ansible-config, ansible-playbook and pytest by their names, also where the venv is not activated.
   cat > "$venv/bin/molecule" <<'END'
 #!/bin/sh
