@@ -1,7 +1,7 @@
 """Mitogen's linear strategy, on all processors.
 
-Mitogen gives each of its processes, and all that they start, a part of the computer's processors. Of two that is one, and
-the containers that a run has booted never leave it: half of the computer stays idle.
+Mitogen gives each of its processes, and all that they start, a part of the computer's processors. Of two that is one,
+and the containers that a run has booted never leave it: half of the computer stays idle.
 """
 
 from __future__ import annotations
