@@ -164,7 +164,9 @@ def test_a_new_cluster_takes_the_management_token_once(running: Running, new_clu
         values = {"urls": [new_cluster], "ca_path": str(running.lab.authority), "server_name": "client.dc1.consul"}
         arguments = json.dumps({**values, "token": token, "timeout": timeout})
         command = [BIN / "ansible", "localhost", "-m", "consul_acl", "-a", arguments, *options]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(
+            command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False, env=running.environment()
+        )
         return " ".join((done.stdout + done.stderr).split())
 
     first, second = ("11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222")
