@@ -43,8 +43,8 @@ down: venv ## Remove the lab; KEEP=1 only stops its machines and keeps their dat
 	@$(PLAYBOOK) -i $(INVENTORY_PATH) playbooks/down.yml -e keep=$(if $(KEEP),true,false) $(ADOPTING) $(ARGS)
 
 .PHONY: bench
-bench: prepare ## Measure the times and the memory of a lab of its own
-	@$(BIN)/python -m tools.bench
+bench: prepare ## Measure the times and the memory of a lab of its own; MACHINES=25 for a large one
+	@$(BIN)/python -m tools.bench $(if $(MACHINES),--machines $(MACHINES))
 
 .PHONY: prepare-tests
 prepare-tests: venv

@@ -1,7 +1,8 @@
 """`make bench`: how long the lab takes to come up, to be run again and to grow, and how much memory it uses.
 
-A lab of its own is removed, made from nothing with the caches that `make prepare` has filled, run again, grown by one
-backend, measured, and removed. Prints a table for docs/performance.md.
+A lab of its own is removed, made from nothing with the caches that `make prepare` has filled, run again, measured, and
+removed. Prints tables for docs/performance.md, each line with its mark. A mark that is missed is no failure: bench
+measures. Environment variable ``ANSIBLE_STRATEGY=linear`` measures without Mitogen.
 """
 
 from __future__ import annotations
@@ -9,31 +10,66 @@ from __future__ import annotations
 import argparse
 import contextlib
 import datetime
+import itertools
+import json
 import os
 import platform
 import re
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+import yaml
 
 from plugins.module_utils.lab_owner import own_lab
 from tools.lab import ROOT, LabError, load
 
 BIN = Path(sys.executable).parent
-GROWTH = ROOT / "tests" / "growth.yml"
 CONTAINERS = ROOT / "inventories" / "containers"
 KIBIBYTES_PER_MEBIBYTE = 1024
+# What a lab of any size has besides its backends: how many machines, and the first one's lab_index.
+OTHERS = {"control": (3, 11), "database": (1, 20), "frontend": (1, 21)}
+FIRST_BACKEND = 101
+SMALL = 7
+# Seconds of the first run and the next, by the number of machines.
+MARKS = {SMALL: (60.0, 15.0), 25: (180.0, 45.0)}
+STATUS_RUNS = 10
 
 
 class Measurement(NamedTuple):
-    """A line of the table."""
+    """A line of the table: ``value`` should be at most ``mark``; ``right`` is whether the work did what it should."""
 
     what: str
-    value: str
-    mark: str
+    value: float
+    unit: str
+    mark: float | None
+    right: bool = True
+
+    def row(self) -> str:
+        """The line in Markdown."""
+        mark = verdict = ""
+        if self.mark is not None:
+            mark = f"{self.mark:.0f} {self.unit}"
+            verdict = "met" if self.right and self.value <= self.mark else "missed"
+        return f"| {self.what} | {self.value:.1f} {self.unit} | {mark} | {verdict} |"
+
+
+class Run(NamedTuple):
+    """A command's seconds, what it printed, and the seconds of each play in it, by the play's name."""
+
+    seconds: float
+    output: str
+    plays: dict[str, float]
+
+    @property
+    def changed(self) -> int:
+        """How many tasks the recap calls changed, on all hosts."""
+        recap = re.findall(r"^\S+\s+: ok=\d+\s+changed=(\d+)", self.output, re.MULTILINE)
+        return sum(int(number) for number in recap)
 
 
 def machine_size() -> str:
@@ -93,95 +129,163 @@ def memory_by_machine(lab_name: str) -> dict[str, float]:
     return result
 
 
-def playbook(*arguments: str) -> tuple[float, str]:
-    """Run a playbook; its seconds and what it printed.
+def write_inventory(folder: Path, backends: int) -> None:
+    """The containers inventory, with as many backends."""
+    for path in CONTAINERS.iterdir():
+        if path.name != "hosts.yml" and not (folder / path.name).is_symlink():
+            (folder / path.name).symlink_to(path)
+    groups = {
+        group: {"hosts": {f"{group}-{number + 1}": {"lab_index": first + number} for number in range(count)}}
+        for group, (count, first) in {**OTHERS, "backend": (backends, FIRST_BACKEND)}.items()
+    }
+    (folder / "hosts.yml").write_text(yaml.safe_dump({"lab": {"children": groups}}), encoding="utf-8")
+
+
+def by_play(starts: Sequence[tuple[str, float]]) -> dict[str, float]:
+    """Seconds of each play, from the moments at which each began and, at last, the recap."""
+    result: dict[str, float] = {}
+    for (name, start), (_, end) in itertools.pairwise(starts):
+        result[name] = result.get(name, 0.0) + end - start
+    return result
+
+
+def run(*words: str) -> Run:
+    """Run a command in the project's folder.
 
     Raises:
         LabError: it failed.
 
     """
-    command = [str(BIN / "ansible-playbook"), *arguments]
-    print(f"$ {' '.join(arguments)}", file=sys.stderr, flush=True)
+    print(f"$ {' '.join(words)}", file=sys.stderr, flush=True)
     start = time.monotonic()
-    done = subprocess.run(
-        command,
+    lines: list[str] = []
+    plays: list[tuple[str, float]] = []
+    environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "PATH": f"{BIN}:{os.environ['PATH']}"}
+    with subprocess.Popen(
+        words,
         cwd=ROOT,
+        env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        check=False,
-        env={**os.environ, "ANSIBLE_NOCOLOR": "1"},
-    )
+    ) as process:
+        for line in process.stdout or ():
+            lines.append(line)
+            if found := re.match(r"PLAY (?:\[(.*)\]|RECAP) \*+$", line):
+                plays.append((found[1] or "", time.monotonic()))
     seconds = time.monotonic() - start
-    if done.returncode:
-        raise LabError(f"{done.stdout[-4000:]}\nansible-playbook {' '.join(arguments)} failed.")
+    if process.returncode:
+        raise LabError(f"{''.join(lines)[-4000:]}\n{' '.join(words)} failed.")
     print(f"  {seconds:.1f} s", file=sys.stderr, flush=True)
-    return seconds, done.stdout
+    return Run(seconds, "".join(lines), by_play(plays))
 
 
-def changed(output: str) -> int:
-    """How many tasks the recap of a run calls changed, on all hosts."""
-    return sum(int(number) for number in re.findall(r"^\S+\s+: ok=\d+\s+changed=(\d+)", output, re.MULTILINE))
+def status_runs(inventory: str) -> Measurement:
+    """`make status` of a lab that is well, several times: whether it was right each time, and the slowest."""
+    slowest, right = 0.0, 0
+    for _ in range(STATUS_RUNS):
+        start = time.monotonic()
+        code = subprocess.run(["make", "status", f"INVENTORY={inventory}"], cwd=ROOT, capture_output=True).returncode
+        slowest, right = max(slowest, time.monotonic() - start), right + (code == 0)
+    what = f"`make status`, right {right} times of {STATUS_RUNS}, the slowest"
+    return Measurement(what, slowest, "s", 5, right == STATUS_RUNS)
 
 
-def table(size: str, when: str, lines: Sequence[Measurement], memory: dict[str, float]) -> str:
-    """The result in Markdown."""
-    out = [f"Measured on {when}: {size}.", "", "| what | measured | mark |", "| --- | --- | --- |"]
-    out += [f"| {line.what} | {line.value} | {line.mark} |" for line in lines]
-    if memory:
-        out += ["", "| machine | memory (PSS) |", "| --- | --- |"]
-        out += [f"| {name} | {mebibytes:.0f} MiB |" for name, mebibytes in memory.items()]
-    return "\n".join(out)
-
-
-def measure(inventory: str) -> tuple[list[Measurement], dict[str, float]]:
-    """Bring the lab up from nothing, again, and with one backend more."""
+def measure(folder: Path, machines: int) -> Iterator[str]:
+    """The tables, each as soon as it is known."""
+    inventory = str(folder)
+    playbook = ("ansible-playbook", "-i", inventory)
+    backends = machines - sum(count for count, _ in OTHERS.values())
+    write_inventory(folder, backends)
     lab = load([inventory])
-    playbook("-i", inventory, "playbooks/down.yml")
-    first, _ = playbook("-i", inventory, "site.yml")
-    second, output = playbook("-i", inventory, "site.yml")
-    memory = memory_by_machine(lab.name)
-    grown, _ = playbook("-i", inventory, "-i", str(GROWTH), "site.yml")
-    playbook("-i", inventory, "-i", str(GROWTH), "playbooks/remove.yml", "-e", "machine=backend-3")
-    limited, _ = playbook("-i", inventory, "-i", str(GROWTH), "site.yml", "--limit", "backend-3,database")
+    up_mark, again_mark = MARKS.get(machines, (None, None))
+    run(*playbook, "playbooks/down.yml")
+    first = run("make", "up", f"INVENTORY={inventory}")
+    again = run(*playbook, "site.yml")
     lines = [
-        Measurement(f"first `make up`, {len(lab.machines)} machines, warm caches", f"{first:.0f} s", "180 s"),
-        Measurement(f"second run, changed={changed(output)}", f"{second:.0f} s", "45 s"),
-        Measurement("adding one backend: `site.yml`", f"{grown:.0f} s", "30 s"),
-        Measurement("the same: `site.yml --limit backend-3,database`", f"{limited:.0f} s", "30 s"),
+        Measurement(f"`make up` from nothing, {machines} machines", first.seconds, "s", up_mark),
+        Measurement(f"`site.yml` again, changed={again.changed}", again.seconds, "s", again_mark, not again.changed),
+        status_runs(inventory),
     ]
+    memory = memory_by_machine(lab.name) if os.geteuid() == 0 else {}  # nobody else may read other users' memory
     if memory:
-        total = f"{sum(memory.values()):.0f} MiB"
-        lines.append(Measurement(f"memory of all {len(memory)} machines (sum of PSS)", total, "3072 MiB"))
-    return lines, memory
+        mark = 3072 if machines == SMALL else None
+        lines.append(Measurement("memory of all machines (sum of PSS)", sum(memory.values()), "MiB", mark))
+    if machines == SMALL:
+        lines += growth(folder, playbook, backends) + control_alone(playbook)
+    yield table(lines)
+    yield profile(first, again)
+    if memory:
+        rows = [f"| {name} | {mebibytes:.0f} MiB |" for name, mebibytes in memory.items()]
+        yield "\n".join(["| machine | memory (PSS) |", "| --- | --- |", *rows])
+
+
+def growth(folder: Path, playbook: Sequence[str], backends: int) -> list[Measurement]:
+    """One backend more, by all of site.yml and by a limited run."""
+    write_inventory(folder, backends + 1)
+    name = f"backend-{backends + 1}"
+    whole = run(*playbook, "site.yml")
+    run(*playbook, "playbooks/remove.yml", "-e", f"machine={name}")
+    limited = run(*playbook, "site.yml", "--limit", f"{name},database")
+    return [
+        Measurement("one more backend: all of `site.yml`", whole.seconds, "s", 20),
+        Measurement(f"one more backend: `--limit {name},database`", limited.seconds, "s", 10),
+    ]
+
+
+def control_alone(playbook: Sequence[str]) -> list[Measurement]:
+    """Consul, DNS and Vault on three machines of the base tree alone: what other projects' roles are compared with."""
+    run(*playbook, "playbooks/down.yml")
+    artifacts = json.loads((ROOT / ".lab" / "artifacts.json").read_text(encoding="utf-8"))
+    artifacts["base"] = {release: folders.rpartition(":")[2] for release, folders in artifacts["base"].items()}
+    limited = (*playbook, "site.yml", "--limit", "control", "-e", json.dumps({"lab_artifacts": artifacts}))
+    first, again = run(*limited), run(*limited)
+    what = "Consul, DNS and Vault on 3 machines without the layer of programs"
+    return [
+        Measurement(f"{what}: first", first.seconds, "s", 30),
+        Measurement(f"{what}: again, changed={again.changed}", again.seconds, "s", 10, not again.changed),
+    ]
+
+
+def table(lines: Sequence[Measurement]) -> str:
+    """What was measured, in Markdown."""
+    return "\n".join(["| work | measured | mark | |", "| --- | --- | --- | --- |", *(line.row() for line in lines)])
+
+
+def profile(first: Run, again: Run) -> str:
+    """Where the time of the first run and of the next went, by play, in Markdown."""
+    rows = [f"| {name} | {first.plays.get(name, 0):.1f} s | {again.plays.get(name, 0):.1f} s |" for name in first.plays]
+    return "\n".join(["| part | first | again |", "| --- | --- | --- |", *rows])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, clean up."""
     parser = argparse.ArgumentParser(prog="make bench", description="Measure the lab's times and its memory.")
-    parser.add_argument("-i", "--inventory", default=str(CONTAINERS), help="a containers inventory")
-    parser.add_argument("--memory-only", action="store_true", help="the memory of the lab LAB_NAME that is up")
+    parser.add_argument(
+        "--machines",
+        type=int,
+        default=SMALL,
+        help="how many: three control machines, one database, "
+        "one frontend, the rest backends; 7 measures growing as well",
+    )
     options = parser.parse_args(arguments)
-    now = datetime.datetime.now(datetime.UTC).date().isoformat()
-    if options.memory_only:
-        memory = memory_by_machine(os.environ.get("LAB_NAME") or "lab")
-        total = Measurement("memory of all machines (sum of PSS)", f"{sum(memory.values()):.0f} MiB", "3072 MiB")
-        print(table(machine_size(), now, [total], memory))
-        return 0
-    if os.geteuid() != 0:
-        print("Not root: the memory of other users' processes cannot be read, it is left out.", file=sys.stderr)
+    if options.machines < SMALL - 1:
+        parser.error(f"the smallest lab that can be measured has {SMALL - 1} machines")
     # Never the one that .lab/env may have set: it is removed.
     os.environ["LAB_NAME"] = own_lab(str(ROOT), "bench")
-    try:
-        lines, memory = measure(options.inventory)
-        print(table(machine_size(), now, lines, memory))
-    except LabError as error:
-        print(error, file=sys.stderr)
-        return 1
-    finally:
-        with contextlib.suppress(LabError):
-            playbook("-i", options.inventory, "-i", str(GROWTH), "playbooks/down.yml")
+    today = datetime.datetime.now(datetime.UTC).date()
+    with tempfile.TemporaryDirectory() as name:
+        try:
+            print(f"Measured on {today}: {machine_size()}, strategy {os.environ.get('ANSIBLE_STRATEGY', 'Mitogen')}.")
+            for part in measure(Path(name), options.machines):
+                print(f"\n{part}", flush=True)
+        except LabError as error:
+            print(error, file=sys.stderr)
+            return 1
+        finally:
+            with contextlib.suppress(LabError):
+                run("ansible-playbook", "-i", name, "playbooks/down.yml")
     return 0
 
 
