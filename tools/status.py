@@ -99,7 +99,7 @@ def ask_machines(machines: Sequence[Machine], timeout: float) -> dict[str, Answe
 def ask_machine(machine: Machine, timeout: float, logins: threading.Semaphore) -> Any:
     """The state that systemd gives itself, and its failed units; ``timeout`` counts from the login's start."""
     command = machine.ssh(
-        "systemctl is-system-running; systemctl list-units --failed --plain --no-legend | cut -d' ' -f1",
+        "systemctl is-system-running || systemctl list-units --failed --plain --no-legend | cut -d' ' -f1",
         timeout=timeout,
     )
     with logins, contextlib.suppress(subprocess.TimeoutExpired):
