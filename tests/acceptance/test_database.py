@@ -132,7 +132,7 @@ def test_the_pools_of_fifty_backends_are_open_at_once(running: Running, vault: A
     others = size * (LARGEST - len(running.names("backend")))
     password = secrets.token_urlsafe(16)
     running.sql(f"create role crowd login password '{password}' in role lab_rw")
-    command = f"/opt/backend/current/bin/python -c {shlex.quote(CROWD)} {others}"
+    command = f"cd /opt/backend/current && /usr/bin/python3 -BS -c {shlex.quote(CROWD)} {others}"
     with subprocess.Popen(
         ["ssh", "-F", str(running.ssh_config), name, command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as crowd:

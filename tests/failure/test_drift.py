@@ -8,13 +8,14 @@ import pytest
 
 from tests.running import Running, wait_until
 
-# A file of each role, on one machine, and what must be as before after the run.
+# A file of each role, and of both releases, on one machine, and what must be as before after the run.
 FILES = {
     "control-1": "/etc/consul.d/consul.json",
     "control-2": "/etc/vault.d/vault.json",
     "database-1": "/etc/consul.d/postgresql.json",
     "backend-1": "/etc/systemd/system/backend.service",
-    "frontend-1": "/etc/nginx/nginx.conf",
+    "backend-2": "/opt/backend/current/lab_backend/web.py",
+    "frontend-1": "/opt/frontend/current/public/index.php",
 }
 
 

@@ -244,7 +244,7 @@ OUTPUT = (
     "vault_no_log",
     "vault_agent_no_log",
 )
-RELEASES = ("backend_keep_releases", "frontend_keep_releases", "frontend_release")
+RELEASES = ("backend_keep_releases", "backend_release", "frontend_keep_releases", "frontend_release")
 
 
 def test_the_lab_comes_up(first_run: Run) -> None:
@@ -286,28 +286,37 @@ def test_a_second_run_changes_nothing(up: Running) -> None:
 
 
 @pytest.mark.timeout(600)
-def test_a_release_is_taken_back_and_one_old_one_stays(up: Running) -> None:
-    """On machines that have had other releases before."""
+def test_a_release_is_taken_back_and_one_earlier_one_stays(up: Running, tmp_path: Path) -> None:
+    """On machines that have had other releases before, one of them a virtual environment."""
 
-    def releases(name: str) -> list[str]:
-        return up.sh(name, f"ls -1t /opt/{name.partition('-')[0]}/releases").split()
+    def releases(name: str) -> set[str]:
+        return set(up.sh(name, f"ls /opt/{name.partition('-')[0]}/releases").split())
 
     def current(name: str) -> str:
         return up.sh(name, f"basename $(readlink /opt/{name.partition('-')[0]}/current)").strip()
 
     machines = ("backend-1", "frontend-1")
-    newest = {name: current(name) for name in machines}
+    first = {name: current(name) for name in machines}
     for name in machines:
-        folder = f"/opt/{name.partition('-')[0]}/releases"
-        up.sh(
-            name,
-            f"cd {folder} && for old in 1 2 3; do cp -a {newest[name]} old-$old; touch -d -${{old}}day old-$old; done",
-        )
-    up.sh("backend-1", f"rm /opt/backend/releases/{newest['backend-1']}/.complete")
-    up.playbook("site.yml", "--tags", "backend,frontend").require()
+        up.sh(name, f"cd /opt/{name.partition('-')[0]}/releases && mkdir old older && touch -d -1day old older")
+    shutil.copytree(ROOT / "app/backend/src", tmp_path / "backend")
+    (tmp_path / "backend/lab_backend/another.py").touch()
+    shutil.copytree(ROOT / "app/frontend", tmp_path / "frontend")
+    (tmp_path / "frontend/public/another.html").touch()
+    other = ("-e", f"backend_source={tmp_path}/backend", "-e", f"frontend_source={tmp_path}/frontend")
+    up.playbook("site.yml", "--tags", "backend,frontend", *other).require()
+    second = {name: current(name) for name in machines}
     for name in machines:
-        assert (current(name), sorted(releases(name))) == (newest[name], sorted([newest[name], "old-1"])), name
-    back = ("-e", "lab_backend_release=old-1", "-e", "frontend_release=old-1")
+        assert second[name] != first[name]
+        assert releases(name) == {first[name], second[name]}, name
+    up.sh(
+        "backend-1",
+        "mkdir /opt/backend/releases/1.0.0-0123abcd && touch /opt/backend/releases/1.0.0-0123abcd/pyvenv.cfg",
+    )
+    refused = up.playbook("site.yml", "--tags", "backend", "-e", "backend_release=1.0.0-0123abcd")
+    assert refused.code != 0
+    assert "made by an earlier kind of lab" in refused.output
+    back = ("-e", f"backend_release={first['backend-1']}", "-e", f"frontend_release={first['frontend-1']}")
     up.playbook("site.yml", "--tags", "backend,frontend", *back).require()
-    assert [current(name) for name in machines] == ["old-1", "old-1"]
+    assert {name: current(name) for name in machines} == first
     wait_until(lambda: up.api("status").status_code == 200, 30, "the page's API answers")

@@ -227,11 +227,25 @@ def test_all_pins_of_the_input_are_locked() -> None:
 
 def test_wheels_are_for_both_debian_releases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     commands: list[list[str]] = []
-    monkeypatch.setattr(wheels, "run", lambda _, command: commands.append(command))
+
+    def run(_: str, command: list[str]) -> None:
+        commands.append(command)
+        folder, python = (command[command.index(option) + 1] for option in ("--target", "--python-version"))
+        for name in (f"thing/code.{python}.so", "thing/code.py", "thing-1.dist-info/RECORD", "bin/thing"):
+            (Path(folder) / name).parent.mkdir(parents=True, exist_ok=True)
+            (Path(folder) / name).write_text(text.get(python, "the same"))
+
+    text: dict[str, str] = {}
+    monkeypatch.setattr(wheels, "run", run)
     place = wheels.prepare(PROJECT / "app/backend/requirements.txt", tmp_path)
-    assert place.is_dir()
+    assert {str(path.relative_to(place)) for path in place.rglob("*") if path.is_file()} == {
+        *("all/thing/code.3.11.so", "all/thing/code.3.13.so", "all/thing/code.py")
+    }
     assert [command[command.index("--abi") + 1] for command in commands] == ["cp311", "cp313"]
     for command in commands:
         assert {"--require-hashes", "--no-deps", "--only-binary=:all:"} <= set(command)
     with pytest.raises(PrepareError, match="missing"):
         wheels.prepare(tmp_path / "requirements.txt", tmp_path)
+    text["3.13"] = "another"
+    with pytest.raises(PrepareError, match=r"thing/code\.py is not the same for all Pythons"):
+        wheels.prepare(PROJECT / "app/backend/requirements.txt", tmp_path / "anew")

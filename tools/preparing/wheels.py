@@ -1,6 +1,8 @@
-"""What the backend runs on, as wheels for the Pythons of all Debian releases that a machine may have."""
+"""What the backend imports: its wheels, installed into one folder for the Pythons of all Debian releases."""
 
+import filecmp
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -14,26 +16,44 @@ GLIBCS = range(36, 16, -1)
 
 
 def prepare(requirements: Path, wheels: Path) -> Path:
-    """One flat folder with every wheel that the lock file names, each checked against it."""
+    """A folder whose folder `all` is what every wheel that the lock file names installs, each checked against it."""
     if not requirements.is_file():
         raise PrepareError(f"{requirements} is missing. Restore it from git.")
     machine = os.uname().machine
-    platforms = [f"manylinux_2_{minor}_{machine}" for minor in GLIBCS] + [f"manylinux2014_{machine}"]
-    name = f"wheels-{machine}-{digest(requirements, ' '.join(PYTHONS), ' '.join(platforms))}"
 
     def make(work: Path) -> None:
         for python in PYTHONS:
-            run(f"wheels for Python {python}", command(requirements, work, python, platforms))
+            run(f"wheels for Python {python}", command(requirements, work / python, python, machine))
+            merge(work / python, work / "all")
 
-    return artifact(wheels / name, make)
+    return artifact(wheels / f"wheels-{machine}-{digest(requirements, Path(__file__))}", make)
 
 
-def command(requirements: Path, folder: Path, python: str, platforms: list[str]) -> list[str]:
+def command(requirements: Path, folder: Path, python: str, machine: str) -> list[str]:
     """The command of pip for one Python. The package index and proxies are whatever the user's pip is set up with."""
     abi = f"cp{python.replace('.', '')}"
+    platforms = [f"manylinux_2_{minor}_{machine}" for minor in GLIBCS] + [f"manylinux2014_{machine}"]
     return [
-        *(sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--dest", str(folder)),
-        *("--require-hashes", "--no-deps", "--only-binary=:all:", "--requirement", str(requirements)),
+        *(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target", str(folder)),
+        *("--require-hashes", "--no-deps", "--only-binary=:all:", "--no-compile", "--requirement", str(requirements)),
         *("--implementation", "cp", "--python-version", python, "--abi", abi, "--abi", "abi3", "--abi", "none"),
         *(word for platform in platforms for word in ("--platform", platform)),
     ]
+
+
+def merge(one: Path, everything: Path) -> None:
+    """Move one Python's files to the others': what is compiled bears its Python in its name, the rest is the same.
+
+    But for the scripts, which name this computer's Python, and the lists that name those.
+    """
+    for path in sorted(one.rglob("*")):
+        name = path.relative_to(one)
+        if not path.is_file() or name.parts[0] == "bin" or path.name == "RECORD":
+            continue
+        target = everything / name
+        described = name.parts[0].endswith(".dist-info")
+        if target.exists() and not described and not filecmp.cmp(path, target, shallow=False):
+            raise PrepareError(f"{name} is not the same for all Pythons ({', '.join(PYTHONS)}): lock another version.")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.replace(target)
+    shutil.rmtree(one)
