@@ -156,8 +156,8 @@ SEEN: dict[str, tuple[Callable[[Running], Any], Any]] = {
     "backend_log_level": (lambda running: environment(running, "BACKEND_LOG_LEVEL"), "debug"),
     "backend_pool_size": (lambda running: environment(running, "BACKEND_POOL_SIZE"), "5"),
     "backend_threads": (lambda running: environment(running, "BACKEND_THREADS"), "32"),
-    "backend_consul_interval": (lambda running: check(running, "backend-1", "backend")[0], "5s"),
-    "backend_consul_timeout": (lambda running: check(running, "backend-1", "backend")[1], "5s"),
+    "consul_service_interval": (lambda running: check(running, "backend-1", "backend")[0], "5s"),
+    "consul_service_timeout": (lambda running: check(running, "backend-1", "backend")[1], "5s"),
     "backend_drain_seconds": (
         lambda running: "sleep 7" in running.sh("backend-1", "systemctl show -P ExecStop backend"),
         True,
@@ -195,12 +195,9 @@ SEEN: dict[str, tuple[Callable[[Running], Any], Any]] = {
     "frontend_connect_timeout": (lambda running: nginx(running, "proxy_connect_timeout"), "5s"),
     "frontend_read_timeout": (lambda running: nginx(running, "proxy_read_timeout").split()[0], "15s"),
     "frontend_notes_read_timeout": (lambda running: nginx(running, "proxy_read_timeout").split()[1], "20s"),
-    "frontend_consul_interval": (lambda running: check(running, "frontend-1", "frontend")[0], "5s"),
-    "frontend_consul_timeout": (lambda running: check(running, "frontend-1", "frontend")[1], "5s"),
     "postgresql_max_connections": (lambda running: running.sql("show max_connections"), "90"),
     "postgresql_shared_buffers": (lambda running: running.sql("show shared_buffers"), "48MB"),
     "postgresql_settings": (lambda running: running.sql("show deadlock_timeout"), "2s"),
-    "postgresql_consul_interval": (lambda running: check(running, "database-1", "postgresql")[0], "5s"),
     "vault_raft_performance_multiplier": (
         lambda running: vault_settings(running)["storage"]["raft"]["performance_multiplier"],
         "5",
@@ -237,9 +234,7 @@ SEEN: dict[str, tuple[Callable[[Running], Any], Any]] = {
 }
 """How each value is seen, and what is to be seen."""
 OUTPUT = (
-    "backend_no_log",
     "consul_no_log",
-    "frontend_no_log",
     "postgresql_no_log",
     "vault_no_log",
     "vault_agent_no_log",

@@ -9,7 +9,7 @@ from tools.mutants import MUTANTS, ROOT, Mutant, judge
 
 ONE = MUTANTS[0]
 # What other roles are made of is tested with them.
-PARTS = {"packages", "program"}
+PARTS = {"consul_service", "packages", "program"}
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.role)

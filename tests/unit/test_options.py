@@ -88,7 +88,7 @@ def test_each_option_is_set_to_another_value_in_a_test_that_sees_it() -> None:
     }
     callers = [*(ROOT / "playbooks").glob("*.yml"), *(ROOT / "roles").glob("*/tasks/*.yml")]
     text = "".join(path.read_text(encoding="utf-8") for path in callers)
-    given = {name for name in options if re.search(rf"\b{name}: ", text)}
+    given = {name for name in options if re.search(rf"\b{name}:\s", text)}
     seen = {*test_options.SEEN, *test_options.OUTPUT, *test_options.RELEASES}
     optional = {name for name, option in options.items() if not option.get("required")}
     assert optional - seen - given - shipped("lab/*.yml") == set()
