@@ -31,9 +31,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
         files, contents = [], {}
         try:
             for item in self._task.args.get("files") or []:
-                if not boolean(item.get("when", True)):
+                if not boolean(item.get("if", True)):
                     continue
-                files.append({name: value for name, value in item.items() if name not in (*SOURCES, "when")})
+                files.append({name: value for name, value in item.items() if name not in (*SOURCES, "if")})
                 content = self._content(item, task_vars or {})
                 if content is not None:
                     contents[item["path"]] = base64.b64encode(content).decode()

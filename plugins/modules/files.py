@@ -72,7 +72,7 @@ options:
       mode:
         description: Its own mode.
         type: str
-      when:
+      if:
         description: Whether it is meant at all; if not, nobody looks at it.
         type: bool
         default: true

@@ -72,7 +72,7 @@ def test_what_differs_is_written_and_nothing_twice(host: Host) -> None:
         {"path": "once", "content": "{{ who }}", "force": False},
         {"path": "program", "link": "x/hello"},
         {"path": "later", "link": "x/nothing"},
-        {"path": "never", "content": "", "when": False},
+        {"path": "never", "content": "", "if": False},
     )
     result, _ = host.put(*files, check=True)
     assert result["changed"]
