@@ -8,20 +8,16 @@ locals {
   network = coalesce(var.lab_network, format("10.%d.%d.0/24", 64 + parseint(substr(local.digest, 0, 2), 16) % 64, parseint(substr(local.digest, 2, 2), 16)))
 
   # Every machine by its name, so that a change of a count touches no other machine; index is its place in the network.
-  groups = {
-    control  = { count = var.control_count, first = 11 }
-    database = { count = 1, first = 20 }
-    backend  = { count = var.backend_instance_count, first = 101 }
-    frontend = { count = var.frontend_count, first = 21 }
-  }
+  groups = yamldecode(file("${local.root}/inventories/group_vars/lab/services.yml")).lab_groups
+  counts = { control = var.control_count, backend = var.backend_instance_count, frontend = var.frontend_count }
   machines = merge([
     for group, of in local.groups : {
-      for number in range(of.count) : "${group}-${number + 1}" => {
+      for number in range(lookup(local.counts, group, 1)) : "${group}-${number + 1}" => {
         group   = group
-        index   = of.first + number
-        address = cidrhost(local.network, of.first + number)
-        mac     = format("52:54:%02x:%02x:%02x:%02x", split(".", cidrhost(local.network, of.first + number))...)
-        memory  = var.memory_mib[group]
+        index   = of.indexes[0] + number
+        address = cidrhost(local.network, of.indexes[0] + number)
+        mac     = format("52:54:%02x:%02x:%02x:%02x", split(".", cidrhost(local.network, of.indexes[0] + number))...)
+        memory  = lookup(var.memory_mib, group, of.memory)
       }
     }
   ]...)

@@ -43,14 +43,9 @@ variable "frontend_count" {
 }
 
 variable "memory_mib" {
-  description = "Memory of a machine of each group, in MiB."
-  type = object({
-    control  = optional(number, 1024)
-    database = optional(number, 768)
-    backend  = optional(number, 768)
-    frontend = optional(number, 512)
-  })
-  default = {}
+  description = "Memory of a machine of a group, in MiB; of others as inventories/group_vars/lab/services.yml says."
+  type        = map(number)
+  default     = {}
 
   validation {
     condition     = alltrue([for mib in values(var.memory_mib) : mib >= 384 && mib <= 65536 && floor(mib) == mib])

@@ -21,16 +21,8 @@ import requests
 from plugins.module_utils.server_name import ServerNameAdapter
 
 ROOT = Path(__file__).resolve().parents[1]
-GROUPS = ("control", "database", "backend", "frontend")
 CONSUL_PORT = 8501
 VAULT_PORT = 8200
-BACKEND_PORT = 8443
-# Port to the group that answers there, and the variable with the name that its certificates bear.
-SERVER_NAMES = {
-    CONSUL_PORT: ("control", "lab_consul_server_name"),
-    VAULT_PORT: ("control", "lab_vault_server_name"),
-    BACKEND_PORT: ("backend", "backend_name"),
-}
 TIMEOUT = 3.0
 
 
@@ -77,7 +69,9 @@ class Lab:
     network: str
     inventory: str
     machines: tuple[Machine, ...]
-    variables: dict[str, Any] = field(default_factory=dict, repr=False)
+    services: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
+    """The table ``lab_services``, with names as the first machine knows them: each first one is the same for all."""
+    machines_directory: str = ""
     others: frozenset[str] = frozenset()  # hosts that the inventory names outside group lab
 
     @property
@@ -86,8 +80,12 @@ class Lab:
         return self.directory / "tls" / "ca.pem"
 
     def group(self, name: str) -> list[Machine]:
-        """The machines of a group, in the inventory's order."""
-        return [machine for machine in self.machines if machine.group == name]
+        """The machines of a group, in the inventory's order; of ``lab`` all."""
+        return [machine for machine in self.machines if name in (machine.group, "lab")]
+
+    def services_of(self, machine: Machine) -> dict[str, dict[str, Any]]:
+        """The entries of the table of services that a machine has."""
+        return {name: entry for name, entry in self.services.items() if entry["group"] in (machine.group, "lab")}
 
     def machine(self, name: str) -> Machine:
         """One machine by its name."""
@@ -142,9 +140,10 @@ class Lab:
         session = requests.Session()
         session.trust_env = False
         session.verify = str(self.authority)
-        for port, (group, variable) in SERVER_NAMES.items():
-            for machine in self.group(group):
-                session.mount(f"https://{machine.address}:{port}/", ServerNameAdapter(self.variables[variable]))
+        for service in self.services.values():
+            for machine in self.group(service["group"]) if "port" in service else ():
+                adapter = ServerNameAdapter(service["names"][0])
+                session.mount(f"https://{machine.address}:{service['port']}/", adapter)
         return session
 
     def request(self, method: str, url: str, timeout: float = TIMEOUT, **options: Any) -> requests.Response:
@@ -185,18 +184,12 @@ def load(inventory: Sequence[str] = (), extra: dict[str, Any] | None = None) -> 
         if extra:
             variable_manager._extra_vars = {**variable_manager.extra_vars, **extra}
         hostvars = HostVars(manager, variable_manager, loader)
-        groups: dict[str, list[str]] = manager.get_groups_dict()
-        owners = {host: group for group in GROUPS for host in groups.get(group, [])}
-        names = [host for group in GROUPS for host in groups.get(group, [])]
-        if not names:
-            raise LabError(f"The inventory {', '.join(sources)} names no machine in the groups {', '.join(GROUPS)}.")
-        # Machines of the lab in groups that only its owner knows get an agent of Consul as the others do.
-        for host in groups.get("lab", []):
-            if host not in owners:
-                owners[host] = max(manager.get_host(host).get_groups(), key=lambda group: int(group.depth)).name
-                names.append(host)
-        machines = tuple(_machine(name, owners[name], hostvars[name]) for name in dict.fromkeys(names))
-        first = hostvars[names[0]]
+        children = manager.groups["lab"].child_groups if "lab" in manager.groups else []
+        owners = {host.name: group.name for group in children for host in group.get_hosts()}
+        if not owners:
+            raise LabError(f"The inventory {', '.join(sources)} names no machine in a group under 'lab'.")
+        machines = tuple(_machine(name, group, hostvars[name]) for name, group in owners.items())
+        first = hostvars[machines[0].name]
         return Lab(
             name=str(first["lab_name"]),
             directory=Path(str(first["lab_directory"])),
@@ -204,11 +197,9 @@ def load(inventory: Sequence[str] = (), extra: dict[str, Any] | None = None) -> 
             network=str(first.get("lab_network", "")),
             inventory=", ".join(sources),
             machines=machines,
-            variables={
-                "machines_directory": str(first.get("lab_machines_directory", "")),
-                **{name: str(first[name]) for _, name in SERVER_NAMES.values()},
-            },
-            others=frozenset(groups.get("all", [])) - set(names),
+            services=first["lab_services"],
+            machines_directory=str(first.get("lab_machines_directory", "")),
+            others=frozenset(manager.hosts) - set(owners),
         )
     except (AnsibleError, KeyError) as error:
         raise LabError(f"The inventory {', '.join(sources)} cannot be read: {error}") from error

@@ -27,13 +27,6 @@ from plugins.module_utils.lab_owner import RefusedError, check_owner, read_owner
 from tools.lab import CONSUL_PORT, ROOT, VAULT_PORT, Lab, LabError, Machine, load
 
 GOOD, WARNING, BAD = "good", "warning", "bad"
-SERVICES = {
-    "consul": "control",
-    "vault": "control",
-    "postgresql": "database",
-    "backend": "backend",
-    "frontend": "frontend",
-}
 URGENT = datetime.timedelta(days=7)
 TOKEN_LOW = 0.25
 # A login is work for the controller's processors, and in a lab of containers for the machines' as well: more at a time
@@ -346,7 +339,7 @@ def judge_token(answer: Answer) -> list[Line]:
     return []
 
 
-def judge_services(expected: dict[str, int], answer: Answer) -> list[Line]:
+def judge_services(lab: Lab, answer: Answer) -> list[Line]:
     """Instances of each service whose checks (and whose node's checks) all pass, against the inventory's count."""
     if answer.error:
         return []
@@ -364,8 +357,10 @@ def judge_services(expected: dict[str, int], answer: Answer) -> list[Line]:
     servers = [m["Name"] for m in answer.value["agent/members"] if m.get("Tags", {}).get("role") == "consul"]
     instances.setdefault("consul", {(name, "consul"): [] for name in servers if name in node_states})
     lines = []
-    for service, wanted in expected.items():
-        passing, wrong = 0, []
+    for service, entry in lab.services.items():
+        if "port" not in entry:
+            continue
+        wanted, passing, wrong = len(lab.group(entry["group"])), 0, []
         for (node, _), checks in instances.get(service, {}).items():
             states = [check["Status"] for check in checks] + [node_states.get(node, "passing")]
             worst = max(states, key=lambda word: ranks.get(word, 2))
@@ -380,8 +375,7 @@ def judge_services(expected: dict[str, int], answer: Answer) -> list[Line]:
         level = GOOD if passing >= wanted and not wrong else BAD
         detail = "; ".join(wrong) if wrong else "all passing"
         state = f"{passing}/{wanted}"
-        unit = {"frontend": "nginx"}.get(service, service)
-        remedy = f"Where it is not passing: journalctl -u {unit}" if wrong else ""
+        remedy = f"Where it is not passing: journalctl -u '{entry['units'][0]}'" if wrong else ""
         lines.append(Line("Services", service, state, detail, level, remedy))
     return lines
 
@@ -435,7 +429,7 @@ def collect(lab: Lab, timeout: float) -> list[Line]:
     """Ask everything and judge it."""
     if not lab.authority.exists():
         if lab.kind == "containers":
-            owner = read_owner(lab.variables["machines_directory"])
+            owner = read_owner(lab.machines_directory)
             check_owner(lab.name, lab.kind, owner, this_clone(str(ROOT), str(lab.directory)))
         raise LabError(f"There is no lab '{lab.name}' yet ({lab.directory} is empty): run 'make up'.")
     lab.secrets()  # says plainly when the files are another user's
@@ -460,8 +454,7 @@ def collect(lab: Lab, timeout: float) -> list[Line]:
     lines += vault_lines
     if any(line.state == "active" for line in vault_lines):
         lines += judge_token(token.result())
-    expected = {service: len(lab.group(group)) for service, group in SERVICES.items()}
-    lines += judge_services(expected, consul.result())
+    lines += judge_services(lab, consul.result())
     lines += judge_pages({url: future.result() for url, future in pages.items()}, len(lab.group("backend")))
     found = certificates.result()
     if found.error:

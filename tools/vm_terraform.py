@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from tools.preparing import cache, programs
 from tools.preparing.running import PrepareError, say
 
@@ -18,8 +20,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 MODULE = PROJECT / "terraform"
 REGISTRIES = ("registry.terraform.io", "registry.opentofu.org")
 PROVIDER = "dmacvicar/libvirt"
-STAYING = ("control", "database")
-"""Groups that shrink only by a decision: what is on their disks is not elsewhere."""
+GROUPS = yaml.safe_load((PROJECT / "inventories/group_vars/lab/services.yml").read_text(encoding="utf-8"))["lab_groups"]
 
 
 def reachable(registry: str) -> bool:
@@ -128,7 +129,7 @@ def lost(plan: Mapping[str, Any]) -> list[str]:
         if resource["type"] in ("libvirt_network", "libvirt_pool"):
             found.append(f"the lab's {resource['type'].removeprefix('libvirt_')}")
         elif resource["address"].startswith("libvirt_volume.disk[") and (
-            "create" in actions or machine.rsplit("-", 1)[0] in STAYING
+            "create" in actions or "machines" in GROUPS.get(machine.rsplit("-", 1)[0], {})
         ):
             found.append(machine)
     return found

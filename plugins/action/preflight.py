@@ -23,8 +23,6 @@ import yaml
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 
-GROUPS = ("control", "database", "backend", "frontend")
-CONTROL_SIZES = (1, 3, 5)
 MEMORY_PER_MACHINE_MIB = 450
 DISK_NEW_LAB_MIB = 3072
 DISK_PER_MACHINE_MIB = 300
@@ -37,15 +35,7 @@ READ_HERE = {
     "lab_preflight_skip",
     "lab_programs",
 }
-# Where each role runs; consul and dnsmasq run everywhere.
-ROLE_GROUPS = {
-    "backend": ("backend",),
-    "frontend": ("frontend",),
-    "nginx": ("backend", "frontend"),
-    "postgresql": ("database",),
-    "vault": ("control",),
-    "vault_agent": ("backend",),
-}
+SERVICES = "inventories/group_vars/lab/services.yml"
 # What one machine is told, another one must know as well.
 WHOLE_LAB = (
     "backend_db_credentials",
@@ -99,26 +89,20 @@ def check_lab_name(name: str) -> list[str]:
     return [text]
 
 
-def check_groups(groups: Mapping[str, Sequence[str]]) -> list[str]:
-    """Sizes of the four groups, and that each machine is in exactly one of them, under ``lab``."""
+def check_groups(groups: Mapping[str, Sequence[str]], known: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Sizes of the lab's groups (``known``: lab_groups), and that each machine is in exactly one, under ``lab``."""
     problems = []
-    for name in GROUPS:
-        if not groups.get(name):
+    for name, wanted in known.items():
+        found, sizes = groups.get(name, ()), [str(size) for size in wanted.get("machines", ())]
+        if not found:
             problems.append(f"Group '{name}' is empty: add at least one host to it, such as {name}-1.")
-    control, database = groups.get("control", ()), groups.get("database", ())
-    if control and len(control) not in CONTROL_SIZES:
-        reason = "a quorum needs an odd number" if len(control) % 2 == 0 else "more than 5 voters only slow it down"
-        problems.append(
-            f"Group 'control' has {plural(len(control), 'machine')} ({', '.join(control)}), but {reason}: "
-            "make it 1, 3 or 5."
-        )
-    if len(database) > 1:
-        problems.append(
-            f"Group 'database' has {plural(len(database), 'machine')} ({', '.join(database)}), but there is no "
-            f"replication: keep exactly one, such as {database[0]}."
-        )
+        elif sizes and str(len(found)) not in sizes:
+            problems.append(
+                f"Group '{name}' has {plural(len(found), 'machine')} ({', '.join(found)}), but {wanted['reason']}: "
+                f"make it {' or '.join(filter(None, (', '.join(sizes[:-1]), sizes[-1])))}."
+            )
     homes: dict[str, list[str]] = {}
-    for name in GROUPS:
+    for name in known:
         for host in groups.get(name, ()):
             homes.setdefault(host, []).append(name)
     for host, found in homes.items():
@@ -128,9 +112,23 @@ def check_groups(groups: Mapping[str, Sequence[str]]) -> list[str]:
     outside = [host for host in homes if host not in lab]
     if outside:
         problems.append(
-            f"{', '.join(outside)}: not in group 'lab'. Write lab's children as {', '.join(GROUPS)} "
+            f"{', '.join(outside)}: not in group 'lab'. Write lab's children as {', '.join(known)} "
             "(see inventories/containers)."
         )
+    return problems
+
+
+def check_services(services: Mapping[str, Mapping[str, Any]], known: Iterable[str]) -> list[str]:
+    """That what the table of services names is in it: groups (``known``) and clients."""
+    problems = []
+    for name, entry in services.items():
+        if entry.get("group") not in ("lab", *known):
+            problems.append(
+                f"Service '{name}' is of group '{entry.get('group')}', which is none: write one of {', '.join(known)} "
+                f"into {SERVICES}, or add it to lab_groups there."
+            )
+        for client in set(entry.get("serves", ())) - set(services):
+            problems.append(f"Service '{name}' serves '{client}', which is no service: see {SERVICES}.")
     return problems
 
 
@@ -217,13 +215,20 @@ def check_options(variables: Mapping[str, Sequence[str]], known: set[str], prefi
 
 
 def check_owners(
-    own: Mapping[str, Iterable[str]], options: Mapping[str, str], groups: Mapping[str, Sequence[str]]
+    own: Mapping[str, Iterable[str]],
+    options: Mapping[str, str],
+    groups: Mapping[str, Sequence[str]],
+    services: Mapping[str, Mapping[str, Any]],
 ) -> list[str]:
     """Options on a machine's own line (host to names) of a role (option to role) that does not run there."""
     problems = []
+    homes: dict[str, list[str]] = {}
+    for service, entry in services.items():
+        for role in entry.get("roles", (service,)):
+            homes.setdefault(role, []).append(entry["group"])
     for host, names in own.items():
         for name in sorted(names):
-            where = ROLE_GROUPS.get(options.get(name, ""), ())
+            where = homes.get(options.get(name, ""), ())
             if where and not any(host in groups.get(group, ()) for group in where):
                 problems.append(
                     f"{name} has no effect on {host}: role {options[name]} runs on the machines of group "
@@ -473,9 +478,11 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
 
         problems = check_platform(sys.platform) if containers else []
         portable = not problems
-        problems += check_groups(groups)
+        table = yaml.safe_load((project / SERVICES).read_text(encoding="utf-8"))
+        problems += check_groups(groups, table["lab_groups"])
+        problems += check_services(table["lab_services"], table["lab_groups"])
         if hosts:
-            problems += self._inventory(variables, hosts, raw, project, containers)
+            problems += self._inventory(variables, hosts, raw, project, containers, table["lab_services"])
         if not containers or not portable or "controller" in skip:
             return problems
         sudo = shutil.which("sudo")
@@ -504,6 +511,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
         raw: dict[str, dict[str, Any]],
         project: Path,
         containers: bool,
+        services: Mapping[str, Mapping[str, Any]],
     ) -> list[str]:
         def value(host: str, name: str) -> Any:
             try:
@@ -543,7 +551,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
         problems += check_choices(values, choices)
         problems += check_whole_lab({name: values[name] for name in WHOLE_LAB})
         inventory = variables["hostvars"]._inventory
-        problems += check_owners({host: inventory.hosts[host].vars for host in hosts}, options, variables["groups"])
+        problems += check_owners(
+            {host: inventory.hosts[host].vars for host in hosts}, options, variables["groups"], services
+        )
         problems += check_group_vars({name: group.vars for name, group in inventory.groups.items()}, shipped)
         programs = value(first, "lab_programs")
         if isinstance(programs, Mapping):

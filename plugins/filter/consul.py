@@ -1,4 +1,4 @@
-"""Filter that turns the table of Consul rights into tokens."""
+"""Filters that turn the table of services into Consul's tokens."""
 
 from __future__ import annotations
 
@@ -6,27 +6,28 @@ from collections.abc import Callable
 from typing import Any
 
 
-def consul_tokens(rights: list[dict[str, Any]], groups: dict[str, list[str]]) -> list[dict[str, Any]]:
-    """A token for each right and each host of its group.
+def consul_tokens(services: dict[str, dict[str, Any]], groups: dict[str, list[str]]) -> list[dict[str, Any]]:
+    """Each token of each service, once for each host of its group.
 
     Args:
-        rights: entries with ``purpose``, ``group`` and any of ``services``, ``policies``, ``node``.
+        services: ``lab_services``; of an entry, ``group`` and ``tokens`` count (group_vars/lab/services.yml).
         groups: group to its hosts; one that is missing has none.
 
-    >>> consul_tokens([{"purpose": "web", "group": "web", "services": ["web"]}], {"web": ["web-1"]})[0]["name"]
+    >>> consul_tokens({"web": {"group": "web", "tokens": {"web": {}}}}, {"web": ["web-1"]})[0]["name"]
     'web/web-1'
     """
     return [
         {
-            "name": f"{right['purpose']}/{host}",
-            "secret": f"consul_token/{right['purpose']}/{host}",
-            "services": right.get("services", []),
-            "policies": right.get("policies", []),
-            "nodes": [host] if right.get("node") else [],
+            "name": f"{name}/{host}",
+            "secret": f"consul_token/{name}/{host}",
+            "services": rights.get("services", []),
+            "policies": rights.get("policies", []),
+            "nodes": [host] if rights.get("node") else [],
             "templates": [],
         }
-        for right in rights
-        for host in groups.get(right["group"], [])
+        for service in services.values()
+        for name, rights in service.get("tokens", {}).items()
+        for host in groups.get(service["group"], [])
     ]
 
 

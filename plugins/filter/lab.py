@@ -63,25 +63,38 @@ def is_address(name: str) -> bool:
     return True
 
 
-def service_certificates(services: dict[str, list[str]], host: str) -> list[dict[str, Any]]:
+def service_certificates(
+    services: dict[str, dict[str, Any]], host: str, groups: dict[str, list[str]]
+) -> list[dict[str, Any]]:
     """The certificates of a host, as entries of the ``certificates`` module.
 
     A certificate names what its service alone is, not the machine: its other services must not pass for it.
 
     Args:
-        services: service to the names, the first a DNS name, that its clients expect.
+        services: ``lab_services`` (group_vars/lab/services.yml), as this host knows it.
         host: the host's name, the folder of its certificates.
+        groups: group to its hosts.
 
     """
+    found = {
+        service.get("certificate", name): service["names"]
+        for name, service in services.items()
+        if "names" in service and host in groups.get(service["group"], [])
+    }
     return [
         {
-            "name": f"{host}/{service}",
+            "name": f"{host}/{certificate}",
             "common_name": names[0],
             "dns_names": [name for name in names if not is_address(name)],
             "ip_addresses": [name for name in names if is_address(name)],
         }
-        for service, names in services.items()
+        for certificate, names in found.items()
     ]
+
+
+def clients(services: dict[str, dict[str, Any]], name: str) -> list[dict[str, Any]]:
+    """The entries of the services that a service lets in."""
+    return [services[client] for client in services[name]["serves"]]
 
 
 def must_restart(hosts: list[str], hostvars: Mapping[str, Mapping[str, Any]], *units: str) -> list[str]:
@@ -99,6 +112,7 @@ class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Filter name to function."""
         return {
+            "clients": clients,
             "lab_network": lab_network,
             "must_restart": must_restart,
             "nameservers": nameservers,

@@ -43,7 +43,6 @@ plugin: lab_terraform
 
 SECONDS = 60
 """How long the program may take."""
-GROUPS = ("control", "database", "backend", "frontend")
 Execute = Callable[[Sequence[str]], tuple[int, str, str]]
 """Runs a command; its exit status, output and errors."""
 
@@ -109,9 +108,6 @@ def parse(text: str) -> dict[str, Any]:
             "Terraform has made no machines: run 'make terraform-up', or 'terraform apply' in terraform/."
         )
     lab: dict[str, Any] = outputs["lab"]["value"]
-    unknown = sorted({machine["group"] for machine in lab["machines"].values()} - set(GROUPS))
-    if unknown:
-        raise OutputError(f"The output names the groups {', '.join(unknown)}; a lab has {', '.join(GROUPS)}.")
     return lab
 
 
@@ -145,10 +141,8 @@ class InventoryModule(BaseInventoryPlugin):  # type: ignore[misc]  # ansible has
         except OutputError as error:
             raise AnsibleParserError(str(error)) from error
         inventory.add_group("lab")
-        for group in GROUPS:
-            inventory.add_group(group)
-            inventory.add_child("lab", group)
         for name, machine in lab["machines"].items():
+            inventory.add_child("lab", inventory.add_group(machine["group"]))
             inventory.add_host(name, group=machine["group"])
             inventory.set_variable(name, "lab_index", machine["index"])
             # Of the host, since group_vars, which derives it from the lab's name, wins over a group's variable here.

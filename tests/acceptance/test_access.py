@@ -13,15 +13,6 @@ import requests
 
 from tests.running import Running
 
-# What may listen off loopback on each kind of machine: nothing else.
-COMMON = {22, 8301}
-LISTENING = {
-    "control": COMMON | {8300, 8501, 8200, 8201},
-    "database": COMMON | {5432},
-    "backend": COMMON | {8443},
-    "frontend": COMMON | {80, 443},
-}
-
 
 def opened(address: str, port: int) -> bool:
     try:
@@ -36,7 +27,9 @@ def test_only_known_ports_listen_off_loopback(running: Running) -> None:
         lines = running.sh(machine.name, "ss -Hltn").splitlines()
         ends = [line.split()[3].rpartition(":") for line in lines]
         open_ports = {int(port) for address, _, port in ends if not address.strip("[]").startswith(("127.", "::1"))}
-        assert open_ports <= LISTENING[machine.group], f"{machine.name}: {open_ports - LISTENING[machine.group]}"
+        services = running.lab.services_of(machine).values()
+        known = {22, *(port for entry in services for port in (entry.get("port", 22), *entry.get("between", ())))}
+        assert open_ports == known, f"{machine.name}: {open_ports ^ known}"
 
 
 @pytest.mark.parametrize("port", [8500, 8600, 8502, 53])
@@ -134,10 +127,12 @@ def test_the_backend_serves_no_stranger(running: Running) -> None:
         url = f"--resolve backend.service.consul:8443:{machine.address} https://backend.service.consul:8443/api/notes"
         for name in (frontend, database):
             assert running.sh(name, f"{knock} {url}") == "403"
-        for user in (f"{database}/postgresql", f"{database}/consul", f"{running.names('control')[0]}/vault"):
-            assert running.backend(machine, "api/notes", user=user).status_code == 403, user
-        for user in (f"{frontend}/frontend", f"{machine.name}/backend"):
-            assert running.backend(machine, "api/notes", user=user).status_code == 200, user
+        for other in running.lab.machines:
+            for service, entry in running.lab.services_of(other).items():
+                if "names" in entry:
+                    user = f"{other.name}/{entry.get('certificate', service)}"
+                    wanted = 200 if service in running.lab.services["backend"]["serves"] else 403
+                    assert running.backend(machine, "api/notes", user=user).status_code == wanted, user
 
 
 # Speaks just enough of PostgreSQL's protocol, since a frontend machine has no psql: startup, and the error's text.

@@ -11,15 +11,6 @@ from cryptography import x509
 
 from tests.running import Running, active, wait_until
 
-NAMES = {
-    "consul": {"server.dc1.consul"},
-    "vault": {"vault.service.consul", "active.vault.service.consul", "standby.vault.service.consul"},
-    "postgresql": {"postgresql.service.consul"},
-    "backend": {"backend.service.consul"},
-    "frontend": {"frontend.service.consul"},
-}
-SERVED = {"control": {8501: "consul", 8200: "vault"}, "backend": {8443: "backend"}, "frontend": {443: "frontend"}}
-
 
 def names(certificate: x509.Certificate) -> set[str]:
     """All names and addresses that a certificate is valid for."""
@@ -31,19 +22,23 @@ def names(certificate: x509.Certificate) -> set[str]:
 def test_a_certificate_names_its_service_alone(running: Running) -> None:
     """The page's names its address too, by which a browser opens it; no other client asks for one."""
     for machine in running.lab.machines:
-        for path in (running.lab.directory / "tls" / machine.name).glob("*.pem"):
-            wanted = NAMES[path.stem]
-            if path.stem == "consul" and machine.group != "control":
-                wanted = {"client.dc1.consul"}
-            if path.stem == "frontend":
-                wanted = {*wanted, machine.address}
-            assert names(x509.load_pem_x509_certificate(path.read_bytes())) == wanted, path
+        named = {name: entry for name, entry in running.lab.services_of(machine).items() if "names" in entry}
+        wanted = {entry.get("certificate", name): {*entry["names"]} for name, entry in named.items()}
+        wanted |= {"frontend": {"frontend.service.consul", machine.address}} if machine.group == "frontend" else {}
+        wanted["consul"] = {f"{'server' if machine.group == 'control' else 'client'}.dc1.consul"}
+        found = {
+            path.stem: names(x509.load_pem_x509_certificate(path.read_bytes()))
+            for path in (running.lab.directory / "tls" / machine.name).glob("*.pem")
+        }
+        assert found == wanted, machine.name
 
 
 def test_a_service_shows_the_certificate_that_was_issued_last(running: Running) -> None:
     for machine in running.lab.machines:
-        for port, service in SERVED.get(machine.group, {}).items():
-            shown = ssl.get_server_certificate((machine.address, port), timeout=10).encode()
+        for service, entry in running.lab.services_of(machine).items():
+            if "port" not in entry or service == "postgresql":  # which speaks a protocol of its own before TLS
+                continue
+            shown = ssl.get_server_certificate((machine.address, entry["port"]), timeout=10).encode()
             issued = (running.lab.directory / "tls" / machine.name / f"{service}.pem").read_bytes()
             same = x509.load_pem_x509_certificate(shown) == x509.load_pem_x509_certificate(issued)
             assert same, f"{service} on {machine.name}"

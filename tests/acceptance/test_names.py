@@ -13,9 +13,8 @@ def addresses(running: Running, machine: str, name: str = "backend.service.consu
 
 @pytest.mark.parametrize("service", ["consul", "vault", "active.vault", "postgresql", "backend", "frontend"])
 def test_every_machine_resolves_every_service(running: Running, service: str) -> None:
-    group = service.rpartition(".")[2]
-    wanted = {"consul": "control", "vault": "control", "postgresql": "database"}.get(group, group)
-    expected = {machine.address for machine in running.lab.group(wanted)}
+    entry = running.lab.services[service.rpartition(".")[2]]
+    expected = {machine.address for machine in running.lab.group(entry["group"])}
     for machine in running.lab.machines:
         found = addresses(running, machine.name, f"{service}.service.consul")
         assert found, f"{machine.name} does not resolve {service}.service.consul"

@@ -10,14 +10,6 @@ import pytest
 
 from tests.running import Running
 
-# Every unit of the lab, by the group of machines that have it.
-COMMON = ("consul.service", "dnsmasq.service")
-UNITS = {
-    "control": (*COMMON, "vault.service", "vault-unseal.service", "vault-logrotate.service"),
-    "database": (*COMMON, "postgresql@*.service"),
-    "backend": (*COMMON, "backend.service", "nginx.service", "vault-agent.service"),
-    "frontend": (*COMMON, "nginx.service", "php*-fpm.service"),
-}
 # systemd's own measure of what a unit could do, from 0 (best) to 10.
 EXPOSURE = 2.0
 # Units and drop-ins that somebody put there; the second is of the virtual machines' image.
@@ -37,7 +29,8 @@ def present(running: Running, name: str) -> set[str]:
 
 def test_the_lab_has_these_units_and_no_others(running: Running) -> None:
     for machine in running.lab.machines:
-        found, wanted = present(running, machine.name), UNITS[machine.group]
+        found = present(running, machine.name)
+        wanted = [f"{unit}.service" for entry in running.lab.services_of(machine).values() for unit in entry["units"]]
         assert [unit for unit in found if not any(fnmatch.fnmatch(unit, pattern) for pattern in wanted)] == []
         assert [pattern for pattern in wanted if not fnmatch.filter(found, pattern)] == []
 

@@ -65,7 +65,7 @@ def fingerprint(running: Running) -> dict[str, str]:
     """Everything that a command on the lab would change: its keys, its machines, whose they are."""
     files = [path for path in running.lab.directory.rglob("*") if path.is_file() and path.name != "lock"]
     sums = {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-    owner = Path(running.lab.variables["machines_directory"], "owner.json").read_text()
+    owner = Path(running.lab.machines_directory, "owner.json").read_text()
     return {**sums, **machines(running), "owner": owner}
 
 
@@ -148,7 +148,7 @@ def test_a_clone_that_was_moved_adopts_its_lab(running: Running, elsewhere: Clon
 @pytest.mark.timeout(400)
 def test_a_lab_of_before_owners_is_of_the_clone_whose_key_it_lets_in(running: Running, elsewhere: Clone) -> None:
     before = machines(running)
-    as_root("rm", f"{running.lab.variables['machines_directory']}/owner.json")
+    as_root("rm", f"{running.lab.machines_directory}/owner.json")
     (running.lab.directory / "lab.json").unlink()
     require_refusal(elsewhere.playbook("playbooks/down.yml"), "belongs to the clone whose key it lets in")
     run = running.playbook("playbooks/machines.yml").require()

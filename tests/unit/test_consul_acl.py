@@ -113,12 +113,13 @@ def test_waiting_ends_with_the_last_reason(monkeypatch: pytest.MonkeyPatch) -> N
     assert len(calls) == 3
 
 
-def test_the_table_of_rights_becomes_tokens() -> None:
-    rights: list[dict[str, Any]] = [
-        {"purpose": "agent", "group": "lab", "node": True},
-        {"purpose": "web", "group": "none", "services": ["web"]},
-    ]
-    tokens = consul_tokens(rights, {"lab": ["a", "b"]})
+def test_the_table_of_services_becomes_tokens() -> None:
+    services: dict[str, dict[str, Any]] = {
+        "agent": {"group": "lab", "tokens": {"agent": {"node": True}}},
+        "dnsmasq": {"group": "lab"},
+        "web": {"group": "none", "tokens": {"web": {"services": ["web"]}}},
+    }
+    tokens = consul_tokens(services, {"lab": ["a", "b"]})
     assert [(token["name"], token["nodes"]) for token in tokens] == [("agent/a", ["a"]), ("agent/b", ["b"])]
     (first, _) = with_secrets(tokens, {"consul_token/agent/a": "1", "consul_token/agent/b": "2"})
     assert first["secret_id"] == "1"

@@ -154,9 +154,9 @@ def ask_as_consul_node(url: str, authority: Path) -> None:
 
 
 def ask_as_tools(url: str, authority: Path) -> None:
-    names = {"lab_vault_server_name": VAULT, "lab_consul_server_name": CONSUL, "backend_name": "-"}
     machine = lab.Machine(name="control-1", group="control", address="127.0.0.1")
-    this = lab.Lab("test", authority.parent.parent, "containers", "", "", (machine,), names)
+    vault = {"group": "control", "port": int(url.rpartition(":")[2]), "names": [VAULT]}
+    this = lab.Lab("test", authority.parent.parent, "containers", "", "", (machine,), {"vault": vault})
     this.get(f"{url}/v1/sys/health", headers={"X-Vault-Token": TOKEN})
 
 
@@ -176,11 +176,8 @@ def test_a_token_is_sent_to_its_service_alone(
     other: str,
     issued: Path,
     listen: Callable[[str], Listener],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     right, wrong = listen(service), listen(other)
-    for listener in (right, wrong):
-        monkeypatch.setitem(lab.SERVER_NAMES, listener.server_port, ("control", "lab_vault_server_name"))
     client(right.url, issued / "ca.pem")
     assert TOKEN in "".join(right.heard)
     with pytest.raises(Exception, match="certificate"):

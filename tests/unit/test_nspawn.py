@@ -8,6 +8,7 @@ import signal
 import subprocess
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -162,8 +163,16 @@ def test_name_servers_that_another_machine_can_ask(text: str, expected: list[str
 
 
 def test_a_certificate_for_each_service() -> None:
-    names = {"consul": ["client.dc1.consul"], "frontend": ["frontend.service.consul", "10.80.1.21"]}
-    assert service_certificates(names, "frontend-1") == [
+    services: dict[str, dict[str, Any]] = {
+        "agent": {"group": "lab", "certificate": "consul", "names": ["client.dc1.consul"]},
+        "consul": {"group": "control", "names": ["server.dc1.consul"]},
+        "dnsmasq": {"group": "lab"},
+        "frontend": {"group": "frontend", "names": ["frontend.service.consul", "10.80.1.21"]},
+    }
+    groups = {"lab": ["control-1", "frontend-1"], "control": ["control-1"], "frontend": ["frontend-1"]}
+    (server,) = service_certificates(services, "control-1", groups)
+    assert (server["name"], server["dns_names"]) == ("control-1/consul", ["server.dc1.consul"])
+    assert service_certificates(services, "frontend-1", groups) == [
         {
             "name": "frontend-1/consul",
             "common_name": "client.dc1.consul",

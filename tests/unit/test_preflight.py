@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -25,6 +26,8 @@ def load() -> ModuleType:
 
 preflight = load()
 
+TABLE = yaml.safe_load((ROOT / preflight.SERVICES).read_text(encoding="utf-8"))
+KNOWN, SERVICES = TABLE["lab_groups"], TABLE["lab_services"]
 GROUPS = {
     "control": ["control-1", "control-2", "control-3"],
     "database": ["database-1"],
@@ -35,16 +38,20 @@ GROUPS = {
 
 
 def test_a_good_inventory_has_no_problems() -> None:
-    assert preflight.check_groups(GROUPS) == []
+    assert preflight.check_groups(GROUPS, KNOWN) == []
 
 
 @pytest.mark.parametrize(
     ("group", "members", "expected"),
     [
-        ("control", ["control-1", "control-2"], "needs an odd number: make it 1, 3 or 5"),
+        (
+            "control",
+            ["control-1", "control-2"],
+            "needs an odd number, and more than 5 voters only slow it down: make it 1, 3 or 5",
+        ),
         ("control", [f"control-{number}" for number in range(7)], "make it 1, 3 or 5"),
         ("control", [], "Group 'control' is empty"),
-        ("database", ["database-1", "database-2"], "keep exactly one, such as database-1"),
+        ("database", ["database-1", "database-2"], "there is no replication: make it 1."),
         ("backend", [], "Group 'backend' is empty: add at least one host to it, such as backend-1"),
         ("frontend", [], "Group 'frontend' is empty"),
         ("backend", ["frontend-1"], "frontend-1 is in the groups backend and frontend"),
@@ -54,10 +61,17 @@ def test_a_good_inventory_has_no_problems() -> None:
 def test_groups(group: str, members: list[str], expected: str) -> None:
     groups = {**GROUPS, group: members}
     if "stranger-1" not in members:
-        groups["lab"] = sorted({host for name in preflight.GROUPS for host in groups[name]})
-    problems = preflight.check_groups(groups)
+        groups["lab"] = sorted({host for name in KNOWN for host in groups[name]})
+    problems = preflight.check_groups(groups, KNOWN)
     assert len(problems) == 1
     assert expected in problems[0]
+
+
+def test_services_name_groups_and_services_that_there_are() -> None:
+    assert preflight.check_services(SERVICES, KNOWN) == []
+    group, client = preflight.check_services({"web": {"group": "wbe", "serves": ["page", "web"]}}, ["web"])
+    assert group.startswith("Service 'web' is of group 'wbe', which is none: write one of web into inventories/")
+    assert client.startswith("Service 'web' serves 'page', which is no service")
 
 
 @pytest.mark.parametrize("name", ["lab", "test", "a", "my-lab-2"])
@@ -125,7 +139,7 @@ def test_unknown_options_name_the_nearest() -> None:
 def test_an_option_where_its_role_does_not_run() -> None:
     options = {"backend_threads": "backend", "vault_agent_log_level": "vault_agent", "consul_log_level": "consul"}
     own = {"backend-1": list(options), "frontend-1": ["consul_log_level", "lab_index", "backend_threads"]}
-    assert preflight.check_owners(own, options, GROUPS) == [
+    assert preflight.check_owners(own, options, GROUPS, SERVICES) == [
         "backend_threads has no effect on frontend-1: role backend runs on the machines of group backend. Move it "
         "there, or remove it."
     ]

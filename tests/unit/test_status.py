@@ -13,7 +13,7 @@ import requests
 import yaml
 
 from tools import status
-from tools.lab import ROOT, Machine, load
+from tools.lab import ROOT, Lab, Machine, load
 from tools.status import BAD, GOOD, WARNING, Answer, Line
 
 NOW = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
@@ -111,21 +111,33 @@ def test_no_answer_is_one_bad_line() -> None:
 
 
 def test_services_are_counted_against_the_inventory() -> None:
-    lines = status.judge_services({"consul": 3, "backend": 2}, consul())
+    lines = status.judge_services(lab_of(*MACHINES, Machine("backend-2", "backend", "10.0.0.102")), consul())
     assert [(line.name, line.state, line.level) for line in lines] == [("consul", "3/3", GOOD), ("backend", "1/2", BAD)]
     assert lines[1].detail == "1 not registered"
+
+
+def lab_of(*machines: Machine) -> Lab:
+    """A lab with these machines, and such services as they have."""
+    services: dict[str, dict[str, Any]] = {
+        "agent": {"group": "lab", "units": ["consul"]},
+        "consul": {"group": "control", "units": ["consul"], "port": 8501},
+        "backend": {"group": "backend", "units": ["backend"], "port": 8443},
+    }
+    groups = {"lab", *(machine.group for machine in machines)}
+    here = {name: entry for name, entry in services.items() if entry["group"] in groups}
+    return Lab("lab", Path(), "containers", "", "", machines, here)
 
 
 @pytest.mark.parametrize("state", ["warning", "critical"])
 def test_a_check_that_does_not_pass_is_bad_and_says_why(state: str) -> None:
     checks = [node_check("backend-1"), service_check("backend-1", "backend", state, "connection\nrefused")]
-    (line,) = status.judge_services({"backend": 1}, consul(**{"health/state/any": checks}))
+    (line,) = status.judge_services(lab_of(MACHINES[-1]), consul(**{"health/state/any": checks}))
     assert (line.state, line.level, line.detail) == ("0/1", BAD, f"backend-1 {state} (connection refused)")
 
 
 def test_a_service_on_a_dead_node_is_bad() -> None:
     checks = [node_check("backend-1", "critical"), service_check("backend-1", "backend")]
-    (line,) = status.judge_services({"backend": 1}, consul(**{"health/state/any": checks}))
+    (line,) = status.judge_services(lab_of(MACHINES[-1]), consul(**{"health/state/any": checks}))
     assert line.level == BAD
 
 

@@ -284,7 +284,11 @@ def test_vagrant_inventories_are_labs(profile: str) -> None:
     assert list(groups) == ["control", "database", "backend", "frontend"]
     indexes = [values["lab_index"] for group in groups.values() for values in group["hosts"].values()]
     assert len(set(indexes)) == len(indexes)
-    memory = sum(group["vars"]["vm_memory"] * len(group["hosts"]) for group in groups.values())
+    memory = sum(
+        group.get("vars", vm_terraform.GROUPS[name]).get("vm_memory", vm_terraform.GROUPS[name]["memory"])
+        * len(group["hosts"])
+        for name, group in groups.items()
+    )
     assert memory <= (4096 if profile == "vagrant-small" else 8192)
 
 

@@ -50,13 +50,6 @@ def test_no_json_is_a_sentence() -> None:
         lab_terraform.parse("Warning: ...")
 
 
-def test_unknown_group_is_a_sentence() -> None:
-    wrong = json.loads(json.dumps(OUTPUT))
-    wrong["lab"]["value"]["machines"]["cache-1"] = {"group": "cache", "index": 30}
-    with pytest.raises(lab_terraform.OutputError, match="cache"):
-        lab_terraform.parse(json.dumps(wrong))
-
-
 def test_another_lab_name_is_refused() -> None:
     lab_terraform.check_name({"name": "terraform"}, "")
     lab_terraform.check_name({"name": "terraform"}, "terraform")

@@ -46,6 +46,7 @@ class HashistackLab
     end
     @network = ENV["LAB_NETWORK"].to_s.empty? ? network_of(@name, 64) : ENV["LAB_NETWORK"]
     @groups = hosts["children"]
+    @declared = YAML.load_file(File.join(ROOT, "inventories/group_vars/lab/services.yml"))["lab_groups"]
     kind = noted.fetch("kind", "vagrant")
     unless kind == "vagrant"
       fail_with("Lab '#{@name}' of this clone is of kind #{kind}, and this command is for kind vagrant: use another " \
@@ -72,7 +73,8 @@ class HashistackLab
   def machines
     @machines ||= @groups.flat_map do |group, content|
       content["hosts"].map do |host, values|
-        memory = ENV["LAB_MEMORY"] || values.to_h["vm_memory"] || content["vars"].to_h["vm_memory"] || 768
+        memory = ENV["LAB_MEMORY"] || values.to_h["vm_memory"] || content["vars"].to_h["vm_memory"] ||
+          @declared.dig(group, "memory") || 768
         [host, { group: group, address: address(values["lab_index"]), memory: Integer(memory) }]
       end
     end.to_h
