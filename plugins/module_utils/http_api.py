@@ -1,4 +1,4 @@
-"""The API of Vault or Consul from a managed host, which has the standard library only."""
+"""The API of Consul, and of Vault from a managed host, which has the standard library only."""
 
 from __future__ import annotations
 

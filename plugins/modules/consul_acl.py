@@ -147,20 +147,15 @@ deleted:
 """
 
 import fnmatch
+import functools
+import ssl
 import time
 import uuid
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
-
-try:
-    import requests
-    from ansible.module_utils.server_name import new_session
-
-    MISSING = ""
-except ImportError as error:
-    MISSING = str(error)
+from ansible.module_utils.http_api import RequestError, ask
 
 # Accessor IDs are derived in this namespace; another one would make every token anew.
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "hashistack-lab:consul-token")
@@ -245,18 +240,18 @@ def plan_tokens(existing: list[Json], tokens: list[Json], absent: list[str], dat
         accessor, label = want["AccessorID"], f"token {token['name']}"
         have = by_accessor.get(accessor)
         if have is None:
-            changes.append(Change("created", label, "PUT", "/v1/acl/token", want))
+            changes.append(Change("created", label, "PUT", "acl/token", want))
         elif have.get("SecretID") != want["SecretID"]:
-            changes.append(Change("updated", label, "DELETE", f"/v1/acl/token/{accessor}", None))
-            changes.append(Change("updated", label, "PUT", "/v1/acl/token", want))
+            changes.append(Change("updated", label, "DELETE", f"acl/token/{accessor}", None))
+            changes.append(Change("updated", label, "PUT", "acl/token", want))
         elif have.get("Description") != want["Description"] or rights(have) != rights(want):
-            changes.append(Change("updated", label, "PUT", f"/v1/acl/token/{accessor}", want))
+            changes.append(Change("updated", label, "PUT", f"acl/token/{accessor}", want))
     wanted = {token["name"] for token in tokens}
     for token in existing:
         name = token.get("Description", "")
         ours = token["AccessorID"] == accessor_id(name) and name not in wanted
         if ours and any(fnmatch.fnmatchcase(name, pattern) for pattern in absent):
-            changes.append(Change("deleted", f"token {name}", "DELETE", f"/v1/acl/token/{token['AccessorID']}", None))
+            changes.append(Change("deleted", f"token {name}", "DELETE", f"acl/token/{token['AccessorID']}", None))
     return changes
 
 
@@ -267,19 +262,19 @@ def plan_policies(existing: dict[str, Json], policies: list[Json]) -> list[Chang
         want = {"Name": policy["name"], "Description": policy["description"], "Rules": policy["rules"]}
         have, label = existing.get(policy["name"]), f"policy {policy['name']}"
         if have is None:
-            changes.append(Change("created", label, "PUT", "/v1/acl/policy", want))
+            changes.append(Change("created", label, "PUT", "acl/policy", want))
         elif any(have.get(key, "") != value for key, value in want.items()):
-            changes.append(Change("updated", label, "PUT", f"/v1/acl/policy/{have['ID']}", want))
+            changes.append(Change("updated", label, "PUT", f"acl/policy/{have['ID']}", want))
     return changes
 
 
 class Client:
-    """One connection to one Consul server."""
+    """One Consul server."""
 
     def __init__(self, url: str, ca_path: str, server_name: str, token: str) -> None:
         self.url = url
-        self.session = new_session(ca_path, server_name)
-        self.session.headers["X-Consul-Token"] = token
+        headers = {"X-Consul-Token": token}
+        self._ask = functools.partial(ask, url, ca_cert=ca_path, server_name=server_name, headers=headers)
 
     def request(self, method: str, path: str, body: Json | None = None) -> Any:
         """The decoded answer; None where the object does not exist.
@@ -289,21 +284,15 @@ class Client:
             RejectedError: any other error.
         """
         try:
-            response = self.session.request(method, self.url + path, json=body, timeout=10)
-        except requests.exceptions.SSLError as error:
-            raise RejectedError(f"{self.url}: {error}") from error
-        except requests.RequestException as error:
-            raise UnavailableError(f"{self.url}: {error}") from error
-        text, status = response.text, response.status_code
-        if status == 404:
-            return None
-        if status == 403 and "ACL not found" in text:
-            raise UnknownTokenError(f"{self.url} does not know the management token")
-        if status in (429, 500, 502, 503, 504):
-            raise UnavailableError(f"{self.url}: {status} {text.strip()}")
-        if status >= 400:
-            raise RejectedError(f"{self.url} refused {method} {path}: {status} {text.strip()}")
-        return response.json() if text.strip() else None
+            return self._ask(path, method=method, data=body)
+        except RequestError as error:
+            if error.status == 404:
+                return None
+            if error.status == 403 and "ACL not found" in str(error):
+                raise UnknownTokenError(f"{self.url} does not know the management token") from error
+            if error.status in (0, 429, 500, 502, 503, 504) and not isinstance(error.__cause__, ssl.SSLError):
+                raise UnavailableError(str(error)) from error
+            raise RejectedError(f"{method} {path}: {error}") from error
 
 
 def bootstrap(client: Client, token: str) -> Change:
@@ -313,14 +302,14 @@ def bootstrap(client: Client, token: str) -> Change:
         UnavailableError: the cluster has one already, or is not ready for one.
     """
     try:
-        client.request("PUT", "/v1/acl/bootstrap", {"BootstrapSecret": token})
+        client.request("PUT", "acl/bootstrap", {"BootstrapSecret": token})
     except RejectedError as error:
         if "no longer allowed" not in str(error):
             raise
         raise UnavailableError(
             f"{client.url} has been given another management token than this controller's, by somebody else"
         ) from error
-    return Change("created", "management token", "PUT", "/v1/acl/bootstrap", None)
+    return Change("created", "management token", "PUT", "acl/bootstrap", None)
 
 
 def connect(
@@ -343,13 +332,13 @@ def connect(
         client = Client(url, ca_path, server_name, token)
         try:
             try:
-                return client, client.request("GET", "/v1/acl/tokens")
+                return client, client.request("GET", "acl/tokens")
             except UnknownTokenError:
                 if made is None:
                     raise
             # A server that is behind the others does not know the token yet either: then this is refused.
             made.append(bootstrap(client, token))
-            return client, client.request("GET", "/v1/acl/tokens")
+            return client, client.request("GET", "acl/tokens")
         except UnavailableError as error:
             reasons.append(str(error))
     raise UnavailableError("; ".join(reasons))
@@ -417,8 +406,6 @@ def main() -> None:
         supports_check_mode=True,
     )
     options = module.params
-    if MISSING:
-        module.fail_json(msg=f"This module needs the Python package requests on the controller: {MISSING}")
 
     def plan(existing: list[Json], policies: dict[str, Json]) -> list[Change]:
         return plan_policies(policies, options["policies"]) + plan_tokens(
@@ -433,7 +420,7 @@ def main() -> None:
 
     try:
         client, existing = wait_for_servers(attempt, 0 if module.check_mode else options["timeout"])
-        found = {p["name"]: client.request("GET", f"/v1/acl/policy/name/{p['name']}") for p in options["policies"]}
+        found = {p["name"]: client.request("GET", f"acl/policy/name/{p['name']}") for p in options["policies"]}
         changes = plan(existing, {name: policy for name, policy in found.items() if policy})
         if not module.check_mode:
             for change in changes:
@@ -447,8 +434,6 @@ def main() -> None:
         )
     except RejectedError as error:
         module.fail_json(msg=str(error))
-    except OSError as error:
-        module.fail_json(msg=f"The CA file {options['ca_path']} cannot be read: {error}")
     module.exit_json(**summary(made + changes))
 
 

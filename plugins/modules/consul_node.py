@@ -68,81 +68,59 @@ found:
   returned: always
 """
 
+import functools
 import time
+from collections.abc import Callable
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-
-try:
-    import requests
-    from ansible.module_utils.server_name import new_session
-
-    MISSING = ""
-except ImportError as error:
-    MISSING = str(error)
+from ansible.module_utils.http_api import RequestError, ask
 
 EVERY = 0.3
+Api = Callable[..., Any]
+"""`ask`, with the options that all requests share."""
 
 
-class ConsulError(Exception):
-    """No server answers, or one refuses."""
-
-
-def request(session: requests.Session, method: str, url: str, body: Any = None) -> Any:
-    """The decoded answer.
-
-    Raises:
-        ConsulError: no answer within 10 s, or an error.
-    """
-    try:
-        answer = session.request(method, url, json=body, timeout=10)
-    except requests.RequestException as error:
-        raise ConsulError(f"{url}: {error}") from error
-    if answer.status_code >= 400:
-        raise ConsulError(f"{url}: {answer.status_code} {answer.text.strip()[:200]}")
-    return answer.json() if answer.text.strip() else None
-
-
-def servers_up(session: requests.Session, urls: list[str]) -> dict[str, list[dict[str, Any]]]:
+def servers_up(api: Api, urls: list[str]) -> dict[str, list[dict[str, Any]]]:
     """The servers that answer, each with the members that it sees.
 
     Raises:
-        ConsulError: none answers.
+        RequestError: none answers.
     """
     views, reasons = {}, []
     for url in urls:
         try:
-            views[url] = request(session, "GET", f"{url}/v1/agent/members") or []
-        except ConsulError as error:
+            views[url] = api(url, "agent/members")
+        except RequestError as error:
             reasons.append(str(error))
     if not views:
-        raise ConsulError("; ".join(reasons))
+        raise RequestError("; ".join(reasons))
     return views
 
 
-def traces(session: requests.Session, urls: list[str], name: str) -> list[str]:
+def traces(api: Api, urls: list[str], name: str) -> list[str]:
     """Where Consul knows the node: ``members``, ``catalog``, both or nowhere."""
-    views = servers_up(session, urls)
+    views = servers_up(api, urls)
     found = []
     if any(member["Name"] == name for members in views.values() for member in members):
         found.append("members")
     url = next(iter(views))
-    if any(node["Node"] == name for node in request(session, "GET", f"{url}/v1/catalog/nodes?consistent") or []):
+    if any(node["Node"] == name for node in api(url, "catalog/nodes?consistent")):
         found.append("catalog")
     return found
 
 
-def forget(session: requests.Session, urls: list[str], name: str) -> None:
+def forget(api: Api, urls: list[str], name: str) -> None:
     """Ask every server that sees the member to drop it, and then the catalogue."""
-    views = servers_up(session, urls)
+    views = servers_up(api, urls)
     for url, members in views.items():
         if any(member["Name"] == name for member in members):
             try:
-                request(session, "PUT", f"{url}/v1/agent/force-leave/{name}?prune=1")
-            except ConsulError as error:
+                api(url, f"agent/force-leave/{name}?prune=1", method="PUT")
+            except RequestError as error:
                 if "No node found" not in str(error):  # gossip from the server asked before was faster
                     raise
-    request(session, "PUT", f"{next(iter(views))}/v1/catalog/deregister", {"Node": name})
+    api(next(iter(views)), "catalog/deregister", method="PUT", data={"Node": name})
 
 
 def main() -> None:
@@ -159,26 +137,24 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    if MISSING:
-        module.fail_json(msg=f"This module needs the Python package requests on the controller: {MISSING}")
     urls, name = module.params["urls"], module.params["name"]
-    session = new_session(module.params["ca_path"], module.params["server_name"])
-    session.headers["X-Consul-Token"] = module.params["token"]
+    ca_cert, headers = module.params["ca_path"], {"X-Consul-Token": module.params["token"]}
+    api = functools.partial(ask, ca_cert=ca_cert, server_name=module.params["server_name"], headers=headers)
     try:
-        found = traces(session, urls, name)
+        found = traces(api, urls, name)
         if found and not module.check_mode:
             deadline = time.monotonic() + module.params["timeout"]
             left = found
             while left and time.monotonic() < deadline:
-                forget(session, urls, name)
-                left = traces(session, urls, name)
+                forget(api, urls, name)
+                left = traces(api, urls, name)
                 if left:
                     time.sleep(EVERY)
             if left:
                 module.fail_json(
                     msg=f"Consul still knows {name} in its {' and '.join(left)}: does its agent still run?"
                 )
-    except ConsulError as error:
+    except RequestError as error:
         module.fail_json(msg=f"Consul could not be asked: {error}")
     module.exit_json(changed=bool(found), found=found)
 

@@ -40,9 +40,7 @@ EVERY_KIND = [
 
 def test_missing_tokens_are_made_with_their_secrets() -> None:
     changes = plan_tokens([], EVERY_KIND, [], "dc1")
-    assert [(change.kind, change.method, change.path) for change in changes] == [
-        ("created", "PUT", "/v1/acl/token")
-    ] * 4
+    assert [(change.kind, change.method, change.path) for change in changes] == [("created", "PUT", "acl/token")] * 4
     assert changes[0].body is not None
     assert changes[0].body["SecretID"] == SECRET
     assert changes[0].body["AccessorID"] == accessor_id("agent/a")
@@ -66,7 +64,7 @@ def test_a_second_run_changes_nothing() -> None:
 def test_rights_changed_by_hand_are_put_right(tampering: dict[str, Any]) -> None:
     token = declared("web/a", services=["web", "web-admin"])
     (change,) = plan_tokens([{**as_consul_lists(token), **tampering}], [token], [], "dc1")
-    assert (change.kind, change.path) == ("updated", f"/v1/acl/token/{accessor_id('web/a')}")
+    assert (change.kind, change.path) == ("updated", f"acl/token/{accessor_id('web/a')}")
     assert change.body is not None
     assert change.body["Policies"] == []
 
@@ -85,7 +83,7 @@ def test_only_own_tokens_that_nobody_wants_are_deleted() -> None:
     assert (change.kind, change.label, change.path) == (
         "deleted",
         "token web/b",
-        f"/v1/acl/token/{accessor_id('web/b')}",
+        f"acl/token/{accessor_id('web/b')}",
     )
 
 
@@ -95,7 +93,7 @@ def test_policies() -> None:
     assert [change.kind for change in plan_policies({}, [policy])] == ["created"]
     assert plan_policies({"read": listed}, [policy]) == []
     (change,) = plan_policies({"read": {**listed, "Rules": "y"}}, [policy])
-    assert (change.kind, change.path) == ("updated", "/v1/acl/policy/1")
+    assert (change.kind, change.path) == ("updated", "acl/policy/1")
 
 
 def test_waiting_ends_with_the_last_reason(monkeypatch: pytest.MonkeyPatch) -> None:

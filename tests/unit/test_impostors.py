@@ -10,13 +10,13 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible.module_utils.http_api import ask
-from ansible.module_utils.server_name import new_session
 from ansible.module_utils.vault_client import Vault
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -144,13 +144,12 @@ def ask_as_machines(url: str, authority: Path) -> None:
 
 
 def ask_as_consul_acl(url: str, authority: Path) -> None:
-    consul_acl.Client(url, str(authority), CONSUL, TOKEN).request("GET", "/v1/acl/tokens")
+    consul_acl.Client(url, str(authority), CONSUL, TOKEN).request("GET", "acl/tokens")
 
 
 def ask_as_consul_node(url: str, authority: Path) -> None:
-    session = new_session(str(authority), CONSUL)
-    session.headers["X-Consul-Token"] = TOKEN
-    consul_node.servers_up(session, [url])
+    api = partial(ask, ca_cert=str(authority), server_name=CONSUL, headers={"X-Consul-Token": TOKEN})
+    consul_node.servers_up(api, [url])
 
 
 def ask_as_tools(url: str, authority: Path) -> None:
