@@ -24,6 +24,7 @@ import requests
 from cryptography import x509
 
 from plugins.module_utils.lab_owner import RefusedError, check_owner, read_owner, this_clone
+from plugins.module_utils.nspawn import machines
 from tools.lab import CONSUL_PORT, ROOT, VAULT_PORT, Lab, LabError, Machine, load
 
 GOOD, WARNING, BAD = "good", "warning", "bad"
@@ -192,14 +193,7 @@ def running_containers(lab: Lab) -> set[str] | None:
     """Names of this lab's machines that run, or None where machines are no containers of this computer."""
     if lab.kind != "containers":
         return None
-    names: set[str] = set()
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
-        except OSError:
-            continue
-        if words[0].rpartition("/")[2] == "systemd-nspawn":
-            names.update(word.removeprefix("--machine=") for word in words if word.startswith("--machine="))
+    names = {machine.name for machine in machines()}
     return {machine.name for machine in lab.machines if f"{lab.name}-{machine.name}" in names}
 
 

@@ -23,6 +23,10 @@ import yaml
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # Ansible lets only modules import from module_utils.
+
+from plugins.module_utils.nspawn import machines
+
 MEMORY_PER_MACHINE_MIB = 450
 DISK_NEW_LAB_MIB = 3072
 DISK_PER_MACHINE_MIB = 300
@@ -404,19 +408,6 @@ def other_labs(directory: str) -> dict[str, list[str]]:
     return machines
 
 
-def running_machines() -> set[str]:
-    """Names of the systemd-nspawn machines that run now."""
-    names: set[str] = set()
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (folder / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if words and words[0].rpartition(b"/")[2] == b"systemd-nspawn":
-            names.update(word.decode()[10:] for word in words if word.startswith(b"--machine="))
-    return names
-
-
 def ip_json(*arguments: str) -> list[Any]:
     """What ``ip -json`` says, or an empty list where there is no ip command (check_programs says that)."""
     try:
@@ -495,7 +486,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
         problems += check_network(
             str(first.get("lab_network")), str(arguments.get("bridge")), ip_json("addr"), ip_json("-4", "route")
         )
-        running = running_machines()
+        running = {machine.name for machine in machines()}
         starting = [host for host in hosts if f"{first.get('lab_name')}-{host}" not in running]
         directory = str(first.get("lab_machines_directory") or first.get("lab_directory"))
         problems += check_machine_names(str(first.get("lab_name")), hosts, other_labs(directory))

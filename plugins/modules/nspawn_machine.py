@@ -96,6 +96,7 @@ from typing import Any
 
 from ansible.module_utils import beneath
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.nspawn import machines
 
 HOST_KEY = "etc/ssh/ssh_host_ed25519_key"
 # systemd-nspawn ends with this code when the machine wants to be started again.
@@ -136,21 +137,9 @@ def settings(params: dict[str, Any]) -> dict[str, str]:
     return files
 
 
-def machines() -> list[tuple[int, list[bytes]]]:
-    """Every systemd-nspawn that runs on this computer, with its command line."""
-    found = []
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            with contextlib.suppress(OSError), open(f"/proc/{entry}/cmdline", "rb") as stream:
-                words = stream.read().split(b"\0")
-                if os.path.basename(words[0]) == b"systemd-nspawn":
-                    found.append((int(entry), words))
-    return found
-
-
 def nspawn_pid(root: str) -> int | None:
     """The process that runs the machine whose files are at ``root``; None where there is none."""
-    return next((pid for pid, words in machines() if f"--directory={root}".encode() in words), None)
+    return next((running.pid for running in machines() if running.directory == root), None)
 
 
 def of_the_same_name(name: str, root: str) -> str:
@@ -158,12 +147,7 @@ def of_the_same_name(name: str, root: str) -> str:
 
     The machine ``c`` of a lab ``a-b`` has the same name as ``b-c`` of a lab ``a``.
     """
-    for _pid, words in machines():
-        if f"--machine={name}".encode() in words:
-            places = [word.decode()[12:] for word in words if word.startswith(b"--directory=")]
-            if root not in places:
-                return "".join(places)
-    return ""
+    return next((other.directory for other in machines() if other.name == name and other.directory != root), "")
 
 
 def children(pid: int) -> list[int]:
