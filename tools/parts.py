@@ -67,6 +67,7 @@ PARTS: dict[str, list[Step]] = {
         pytest("the whole lab", "tests/acceptance", "tests/browser", "tests/failure", environment=TEST_LAB),
         playbook("remove the test lab", "playbooks/down.yml", always=True),
         pytest("every option set otherwise", "tests/options", environment=TEST_LAB)._replace(always=True),
+        pytest("a service more", "tests/service")._replace(always=True),
     ],
 }
 
