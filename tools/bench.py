@@ -26,6 +26,7 @@ from typing import NamedTuple
 import yaml
 
 from plugins.module_utils.lab_owner import own_lab
+from plugins.module_utils.nspawn import machines
 from tools.lab import ROOT, LabError, load
 
 BIN = Path(sys.executable).parent
@@ -110,22 +111,18 @@ def parse_pss(rollup: str) -> int:
 def memory_by_machine(lab_name: str) -> dict[str, float]:
     """Sum of PSS of all processes of each machine of a lab, in MiB; needs root."""
     parents: dict[int, int] = {}
-    roots: dict[str, int] = {}
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             parents[int(folder.name)] = parse_parent((folder / "stat").read_text(encoding="utf-8", errors="replace"))
-            words = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
-            if words[0].rpartition("/")[2] == "systemd-nspawn":
-                for word in words:
-                    if word.startswith(f"--machine={lab_name}-"):
-                        roots[word.removeprefix(f"--machine={lab_name}-")] = int(folder.name)
     result = {}
-    for name, root in sorted(roots.items()):
+    for machine in sorted(machines(), key=lambda found: found.name):
+        if not machine.name.startswith(f"{lab_name}-"):
+            continue
         total = 0
-        for pid in descendants(root, parents):
+        for pid in descendants(machine.pid, parents):
             with contextlib.suppress(OSError):
                 total += parse_pss(Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii"))
-        result[name] = total / KIBIBYTES_PER_MEBIBYTE
+        result[machine.name.removeprefix(f"{lab_name}-")] = total / KIBIBYTES_PER_MEBIBYTE
     return result
 
 
