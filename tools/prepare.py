@@ -1,4 +1,4 @@
-"""Prepare the controller: Debian packages, programs, the backend's wheels, the machines' base tree.
+"""Prepare the controller: Debian packages, programs, the backend's wheels, the machines' base tree and layers.
 
     python -m tools.prepare [STEP...] [--program NAME]... [--release NAME]... [--set NAME]... [--json]
 
@@ -85,7 +85,9 @@ def prepare(options: argparse.Namespace) -> dict[str, Any]:
                 result["programs"]["vault_plugin_postgresql"] = str(plugin) if plugin.exists() else ""
     if "base" in options.steps:
         for release in options.release or ["bookworm"]:
-            result["base"][release] = str(base_tree.prepare(release, folder / "base"))
+            tree = base_tree.prepare(release, folder / "base")
+            result["base"][release] = str(tree)
+            result["layers"][release] = layers.groups(tree, folder / "layers")
     if result["base"] and {"base", "programs"} & set(options.steps):
         layer = layers.prepare(result["programs"], folder / "layers")
         # As overlayfs takes it: the uppermost layer first.
@@ -99,11 +101,15 @@ def prepare(options: argparse.Namespace) -> dict[str, Any]:
 
 def read_result(path: Path) -> dict[str, Any]:
     """What earlier runs prepared, without what is no longer there."""
-    empty: dict[str, Any] = {"base": {}, "programs": {}, "wheels": ""}
+    empty: dict[str, Any] = {"base": {}, "layers": {}, "programs": {}, "wheels": ""}
     try:
         found = json.loads(path.read_text())
         return {
             "base": {name: place for name, place in found["base"].items() if _all_there(place)},
+            "layers": {
+                release: {group: place for group, place in found["layers"][release].items() if Path(place).is_dir()}
+                for release in found["layers"]
+            },
             "programs": {name: file for name, file in found["programs"].items() if not file or Path(file).is_file()},
             "wheels": found["wheels"] if Path(found["wheels"]).is_dir() else "",
         }

@@ -5,7 +5,7 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
-from tools.preparing import base_tree, cache, packages
+from tools.preparing import base_tree, cache, layers, packages
 from tools.preparing.cache import artifact, digest
 from tools.preparing.programs import architecture
 from tools.preparing.running import as_root, run
@@ -26,7 +26,7 @@ def prepare(kind: str, release: str, lab: Path) -> Path:
     """The file of the image `kind` ('box' or 'image'), made unless it is cached; noted in LAB/images.json."""
     packages.prepare(["default", "images"])
     tree = with_programs(base_tree.prepare(release, cache.folder() / "base"), release, lab)
-    recipe = sorted(path for path in RECIPES.iterdir() if path.is_file())
+    recipe = [layers.OVER_TREE, *sorted(path for path in RECIPES.iterdir() if path.is_file())]
     name = f"{kind}-{release}-{architecture()}-{digest(tree, str(DISK_MIB), BOX_VAGRANTFILE, *recipe)}"
 
     def make(work: Path) -> None:

@@ -11,17 +11,9 @@ if [ "${5-}" != inside ]; then
 fi
 kind=$1 tree=$2 folder=$3 size=$4
 here=$(dirname "$0")
-export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
-work=$folder/work root=$folder/work/root
-mkdir -p "$work/upper" "$work/overlay" "$root"
-
-# The base tree is shared and read-only: what is written goes into a layer over it.
-mount -t overlay -o "lowerdir=$tree,upperdir=$work/upper,workdir=$work/overlay" overlay "$root"
-mount -t proc proc "$root/proc"
-mount -t tmpfs tmpfs "$root/tmp"
-mount --bind /dev "$root/dev"
-printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d" # no service starts here
-chmod 755 "$root/usr/sbin/policy-rc.d"
+work=$folder/work
+. "$here/../over-tree.sh"
+over_tree "$tree" "$work"
 cp -L /etc/resolv.conf "$root/etc/resolv.conf"
 
 # Settings of the initramfs first: it is generated once, with the modules of virtual machines only.
@@ -69,14 +61,14 @@ fi
 chroot "$root" systemctl enable ssh.service systemd-networkd.service systemd-resolved.service
 # What a lab's machine has no use for, or would change its packages behind its operator's back.
 chroot "$root" systemctl mask apt-daily.timer apt-daily-upgrade.timer e2scrub_all.timer e2scrub_reap.service
-rm -f "$root/usr/sbin/policy-rc.d" "$root"/etc/ssh/ssh_host_* "$root/var/lib/systemd/random-seed" \
+rm -f "$root"/etc/ssh/ssh_host_* "$root/var/lib/systemd/random-seed" \
     "$root/var/lib/dbus/machine-id" "$root/etc/resolv.conf"
 ln -s ../run/systemd/resolve/stub-resolv.conf "$root/etc/resolv.conf"
 : >"$root/etc/machine-id"
 mkdir -p "$root/boot/extlinux"
 printf '%s\n' 'default linux' 'prompt 0' 'timeout 0' 'label linux' '  kernel ../vmlinuz' '  initrd ../initrd.img' \
     '  append root=LABEL=root ro quiet net.ifnames=0 console=tty0 console=ttyS0' >"$root/boot/extlinux/extlinux.conf"
-umount "$root/dev" "$root/tmp" "$root/proc"
+leave_tree
 chroot "$root" dpkg-query --show >"$folder/packages.txt"
 
 # One partition from 1 MiB on, and its boot code before it.

@@ -6,6 +6,7 @@ import base64
 import contextlib
 import json
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ import hvac
 import pytest
 
 from tests.running import Run, Running
-from tools.lab import Lab
+from tools.lab import ROOT, Lab
+from tools.preparing.running import as_root
 
 LEAST = 12
 
@@ -124,6 +126,22 @@ def test_no_file_that_others_can_read_holds_a_secret(running: Running, known: di
         )
         files = running.sh(machine.name, script, patterns, timeout=120).split("\n")
         assert [file for file in files if file] == [], f"on {machine.name}"
+
+
+def test_what_machines_share_holds_no_key_and_starts_nothing(running: Running) -> None:
+    """The base tree and the layers are in machines of all labs: keys and clusters are each machine's own."""
+    if running.lab.kind != "containers":
+        pytest.skip("the machines share no files")
+    artifacts = json.loads((ROOT / ".lab" / "artifacts.json").read_text())
+    layers = [place for groups in artifacts["layers"].values() for place in groups.values()]
+    shared = {*layers, *":".join(artifacts["base"].values()).split(":")}
+    folders = [path for place in shared for path in (f"{place}/etc", f"{place}/var")]
+    keys = ["grep", "-rlsE", "^-----BEGIN [A-Z ]*PRIVATE KEY-----$", *folders]
+    clusters = ["find", *shared, "-name", "PG_VERSION"]
+    # postgresql.service starts the clusters that there are.
+    units = ["find", *layers, "-path", "*/etc/systemd/system/*.wants/*", "!", "-name", "postgresql.service"]
+    for command in (keys, clusters, units):
+        assert subprocess.run(as_root(command), capture_output=True, text=True, check=False).stdout == ""
 
 
 def test_the_scan_would_find_a_secret(known: dict[str, str]) -> None:

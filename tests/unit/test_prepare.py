@@ -1,10 +1,11 @@
-"""The command itself, the base tree's sources, the layer of programs, and the lock files."""
+"""The command itself, the base tree's sources, the layers, and the lock files."""
 
 import json
 import os
 import re
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,13 +46,14 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wheels, "prepare", lambda *_: folder("wheels"))
     monkeypatch.setattr(base_tree, "prepare", lambda release, _: folder(release))
     monkeypatch.setattr(layers, "prepare", lambda *_: folder("layer"))
+    monkeypatch.setattr(layers, "groups", lambda tree, _: {"database": str(folder(f"database-{tree.name}"))})
 
 
-def run(tmp_path: Path, *arguments: str) -> dict[str, dict[str, str]]:
+def run(tmp_path: Path, *arguments: str) -> dict[str, Any]:
     assert prepare.main([*arguments, "--lab", str(tmp_path / "lab")]) == 0
     path = tmp_path / "lab/artifacts.json"
     assert path.stat().st_mode & 0o777 == 0o644
-    result: dict[str, dict[str, str]] = json.loads(path.read_text())
+    result: dict[str, Any] = json.loads(path.read_text())
     return result
 
 
@@ -67,6 +69,7 @@ def test_all_steps_write_where_everything_is(tmp_path: Path, capsys: pytest.Capt
         },
         "wheels": str(tmp_path / "wheels"),
         "base": {"bookworm": f"{tmp_path}/layer:{tmp_path}/bookworm"},
+        "layers": {"bookworm": {"database": f"{tmp_path}/database-bookworm"}},
     }
     output = capsys.readouterr().out
     assert json.loads(output[output.index("{") :]) == result
@@ -80,17 +83,25 @@ def test_a_later_run_adds_and_forgets_what_is_gone(tmp_path: Path) -> None:
     assert result["base"] == {name: f"{tmp_path}/layer:{tmp_path}/{name}" for name in ("bookworm", "trixie")}
     result = run(tmp_path, "programs", "--program", "tofu")
     assert set(result["programs"]) == {"consul", "vault", "vault_plugin_postgresql", "tofu"}
+    assert result["layers"] == {name: {"database": f"{tmp_path}/database-{name}"} for name in ("bookworm", "trixie")}
     (tmp_path / "bookworm").rmdir()
+    (tmp_path / "database-trixie").rmdir()
     Path(result["programs"]["tofu"]).unlink()
     result = run(tmp_path, "wheels")
     assert set(result["base"]) == {"trixie"}
+    assert result["layers"]["trixie"] == {}
     assert "tofu" not in result["programs"]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"base": {}}', '{"base": 1, "programs": {}, "wheels": ""}'])
 def test_a_damaged_result_is_made_anew(tmp_path: Path, text: str) -> None:
     (tmp_path / "artifacts.json").write_text(text)
-    assert prepare.read_result(tmp_path / "artifacts.json") == {"base": {}, "programs": {}, "wheels": ""}
+    assert prepare.read_result(tmp_path / "artifacts.json") == {
+        "base": {},
+        "layers": {},
+        "programs": {},
+        "wheels": "",
+    }
 
 
 @pytest.mark.usefixtures("made")
@@ -165,7 +176,7 @@ def test_an_unknown_release_is_said(tmp_path: Path) -> None:
         base_tree.prepare("sid", tmp_path)
 
 
-# Layer
+# Layers
 
 
 def test_layer_holds_the_programs_where_roles_put_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,6 +204,34 @@ def test_layer_holds_the_programs_where_roles_put_them(tmp_path: Path, monkeypat
     (tmp_path / "consul").write_text("another")
     assert layers.prepare(found, tmp_path / "layers") != layer
     assert layers.prepare({"vault_plugin_postgresql": ""}, tmp_path) is None
+
+
+def test_each_group_has_a_layer_of_its_packages_over_the_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: dict[str, list[str]] = {}
+
+    def run(step: str, command: list[str], end: str) -> None:
+        assert end == "KILL"
+        made[step] = command[command.index(str(layers.RECIPE)) + 1 :]
+
+    monkeypatch.setattr(layers, "run", run)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    lists = {"backend": ["nginx"], "frontend": ["nginx", "php-fpm"]}
+    monkeypatch.setattr(layers, "lists", lambda: {"groups": lists})
+    tree, folder = tmp_path / "bookworm-1", tmp_path / "layers"
+    tree.mkdir()
+    first = layers.groups(tree, folder)
+    assert list(first) == ["backend", "frontend"]
+    for group, place in first.items():
+        assert Path(place).is_dir()
+        work = folder / f".{Path(place).name}.unfinished"
+        assert made.pop(Path(place).name) == [str(tree), str(work), *lists[group]]
+    assert layers.groups(tree, folder) == first
+    assert made == {}, "they are there"
+    lists["frontend"].append("php-curl")
+    changed = layers.groups(tree, folder)
+    assert [group for group in first if changed[group] != first[group]] == ["frontend"]
+    os.utime(tree, (0, 0))  # made anew
+    assert not set(layers.groups(tree, folder).values()) & set(changed.values())
 
 
 # Lock files

@@ -3,6 +3,7 @@
 import re
 import shutil
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -38,24 +39,33 @@ def words(node: Any) -> Iterator[str]:
             yield from words(item)
 
 
-def installed_by_roles() -> set[str]:
+def installed_by(files: str) -> set[str]:
     found: set[str] = set()
-    for file in sorted(PROJECT.glob("roles/*/tasks/*.yml")):
+    for file in sorted(PROJECT.glob(files)):
         for task in walk(yaml.safe_load(file.read_text())):
-            found |= set(words(task.get("packages_names", [])))
+            found |= {
+                *words(task.get("packages_names", [])),
+                *words(task.get("ansible.builtin.apt", {}).get("name", [])),
+            }
     return found
 
 
 def test_every_package_that_a_role_installs_is_in_the_base_tree() -> None:
-    found = installed_by_roles()
+    found = installed_by("roles/*/tasks/*.yml")
     assert {"nginx", "postgresql"} <= found, "the search itself works"
-    assert found - set(LISTS["base"]) - set(LISTS["kept"]) == set()
+    assert found - set(LISTS["base"]) == set(chain.from_iterable(LISTS["groups"].values()))
+
+
+def test_molecule_downloads_nothing_either() -> None:
+    found = installed_by("molecule/*/*.yml")
+    assert found - set(LISTS["base"]) == set(LISTS["molecule"])
+    assert set(packages.kept()) == {*LISTS["molecule"], *chain.from_iterable(LISTS["groups"].values())}
 
 
 def test_lists_are_sorted_and_name_nothing_twice() -> None:
-    for names in [LISTS["base"], LISTS["kept"], *LISTS["controller"].values()]:
+    for names in [LISTS["base"], LISTS["molecule"], *LISTS["groups"].values(), *LISTS["controller"].values()]:
         assert names == sorted(set(names))
-    assert not set(LISTS["base"]) & set(LISTS["kept"])
+    assert not set(LISTS["base"]) & set(packages.kept())
 
 
 def test_only_what_is_missing_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tools.preparing.cache import alone, artifact, digest
-from tools.preparing.packages import ARTIFACTS, lists
+from tools.preparing.cache import alone, artifact, digest, whole
+from tools.preparing.packages import ARTIFACTS, kept, lists
 from tools.preparing.programs import architecture
 from tools.preparing.running import PrepareError, run, say
 
@@ -25,19 +25,14 @@ def prepare(release: str, trees: Path) -> Path:
         raise PrepareError(
             f"There is no base tree for the Debian release '{release}'. Use one of: {', '.join(RELEASES)}."
         )
-    base, kept = lists()["base"], lists()["kept"]
-    stem = f"{release}-{architecture()}-{digest(RECIPE, ' '.join(base), ' '.join(kept))}"
+    base, keep = " ".join(lists()["base"]), " ".join(kept())
+    stem = f"{release}-{architecture()}-{digest(RECIPE, base, keep)}"
     place = trees / f"{stem}-{time.strftime('%Y-%m')}"
 
     def make(work: Path) -> None:
-        recipe = ["sh", str(RECIPE), release, str(work), " ".join(base), " ".join(kept), *_proxy(), "--"]
-        # In a name space of processes, so that all that it started ends at once with it.
-        whole = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]
-        run(
-            place.name,
-            alone(work, [*whole, *recipe, *sources(release, _configured(), _codename())]),
-            end="KILL",
-        )
+        recipe = ["sh", str(RECIPE), release, str(work), base, keep, *_proxy(), "--"]
+        command = whole([*recipe, *sources(release, _configured(), _codename())])
+        run(place.name, alone(work, command), end="KILL")
 
     older = sorted(path for path in trees.glob(f"{stem}-*") if path.is_dir())
     try:

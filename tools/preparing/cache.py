@@ -88,6 +88,11 @@ def remove(path: Path, *, root: bool = False) -> None:
         shutil.rmtree(path)
 
 
+def whole(command: Sequence[str]) -> list[str]:
+    """The command in name spaces of its own, so that all that it started and mounted ends at once with it."""
+    return ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--", *command]
+
+
 def alone(work: Path, command: Sequence[str]) -> list[str]:
     """The command as root, after any other that writes to `work`: one may outlive a run that was killed."""
     return as_root(["flock", "--no-fork", str(folder() / "locks" / f"{work.name}.root"), *command])

@@ -1,14 +1,18 @@
-"""A layer of files with the programs already where the roles put them, as a golden image would have them.
+"""Layers of files with what roles would install, as a golden image would have it: the programs, and a group's packages.
 
-Machines made in containers lay it over the base tree: none copies 130 MB, and all share one copy in memory. The roles
-find the programs there; a program of another version they copy as they do on any host.
+Machines made in containers lay them over the base tree: none copies 130 MB or unpacks packages, and all share one copy
+in memory. The roles find it all there; what is of another version, or missing, they install as they do on any host.
 """
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tools.preparing.cache import artifact, digest
+from tools.preparing.cache import alone, artifact, digest, whole
+from tools.preparing.packages import ARTIFACTS, lists
 from tools.preparing.running import as_root, run
+
+RECIPE, OVER_TREE = ARTIFACTS / "layer.sh", ARTIFACTS / "over-tree.sh"
 
 PLACES = {
     "consul": "usr/local/lib/consul/{sha}/consul",
@@ -41,3 +45,21 @@ def _fill(step: str, files: dict[str, Path], work: Path) -> None:
     run(step, as_root(["install", "-d", *owner, *(str(path) for path in sorted(folders))]))
     for source, target in targets.items():
         run(step, as_root(["install", *owner, str(source), str(target)]))
+
+
+def groups(tree: Path, layers: Path) -> dict[str, str]:
+    """The folder of each group's layer, with its packages installed over the tree."""
+
+    def prepare_group(group: str) -> str:
+        packages = lists()["groups"][group]
+        state = digest(RECIPE, OVER_TREE, str(tree.stat().st_mtime_ns), *packages)
+        place = layers / f"{group}-{tree.name}-{state}"
+
+        def make(work: Path) -> None:
+            command = ["sh", str(RECIPE), str(tree), str(work), *packages]
+            run(place.name, alone(work, whole(command)), end="KILL")
+
+        return str(artifact(place, make, root=True))
+
+    with ThreadPoolExecutor() as pool:
+        return dict(zip(lists()["groups"], pool.map(prepare_group, lists()["groups"]), strict=True))

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,6 +20,11 @@ ARTIFACTS = Path(__file__).resolve().parents[2] / "artifacts"
 def lists() -> dict[str, Any]:
     """The content of artifacts/packages.yml."""
     return cast(dict[str, Any], yaml.safe_load((ARTIFACTS / "packages.yml").read_text()))
+
+
+def kept() -> list[str]:
+    """What the base tree keeps as files, for roles and Molecule to install."""
+    return sorted({*chain.from_iterable(lists()["groups"].values()), *lists()["molecule"]})
 
 
 def prepare(sets: Sequence[str]) -> None:
