@@ -138,5 +138,5 @@ def test_the_units_are_hardened(exposure: Callable[[str, str], float], unit: str
 
 
 def test_wrong_options_are_refused_with_a_sentence(refuses: Callable[..., str]) -> None:
-    assert "Set vault_program to the path of vault" in refuses(vault_program="/nonexistent/vault")
+    assert "/nonexistent/vault is not a program on the controller" in refuses(vault_program="/nonexistent/vault")
     assert "argument 'vault_audit_log_keep' is of type str" in refuses(vault_audit_log_keep="many")
