@@ -58,11 +58,14 @@ from ansible.module_utils.basic import AnsibleModule
 # Routes the machines' packets. Never switched off again: nobody can tell whether Docker or libvirt, which switch it on
 # as well when they start, need it by then.
 FORWARD_SWITCH = "/proc/sys/net/ipv4/ip_forward"
-# All machines' root processes share this computer's limits, and systemd takes some twenty instances a machine: at the
-# kernel's default of 128 the eighth machine would not boot. Only ever raised, and left so until the next restart.
-INOTIFY_LIMITS = {
+# What the machines share of this computer's kernel. systemd takes some twenty inotify instances a machine: at the
+# default of 128 the eighth would not boot. Each machine keeps the hardware address of each other one: at the default of
+# 1024 such entries, more than thirty lose each other. Only ever raised, and left so until the next restart.
+LIMITS = {
     "/proc/sys/fs/inotify/max_user_instances": 8192,
     "/proc/sys/fs/inotify/max_user_watches": 524288,
+    "/proc/sys/net/ipv4/neigh/default/gc_thresh2": 8192,
+    "/proc/sys/net/ipv4/neigh/default/gc_thresh3": 16384,
 }
 
 
@@ -182,7 +185,7 @@ class Network:
                     *("nft", "insert", "rule", family, table, chain),
                     *(direction, self.bridge, "counter", "accept", "comment", f'"{self.bridge}"'),
                 )
-        for path, least in INOTIFY_LIMITS.items():
+        for path, least in LIMITS.items():
             with open(path, encoding="ascii") as stream:
                 present_limit = int(stream.read())
             if present_limit < least:
