@@ -97,3 +97,10 @@ def test_removing_what_never_was_changes_nothing(running: Running) -> None:
     run = running.playbook("playbooks/remove.yml", "-e", "machine=backend-77").require()
     assert run.changed == {}
     assert "nothing to remove" in run.output.lower()
+
+
+def test_a_password_that_no_backend_uses_stays(running: Running) -> None:
+    """In check mode, since a run that is not refused would change it. Somebody may have put a secret of that name."""
+    run = running.playbook("playbooks/rotate_database_password.yml", "--check")
+    assert run.code != 0, run.output[-3000:]
+    assert "No backend uses secret/db" in run.output
