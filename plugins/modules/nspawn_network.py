@@ -186,6 +186,8 @@ class Network:
                     *(direction, self.bridge, "counter", "accept", "comment", f'"{self.bridge}"'),
                 )
         for path, least in LIMITS.items():
+            if not os.path.exists(path):  # Some are the first network namespace's alone.
+                continue
             with open(path, encoding="ascii") as stream:
                 present_limit = int(stream.read())
             if present_limit < least:
