@@ -32,7 +32,7 @@ prepare: venv ## Install and build what the lab needs on this computer (kept in 
 .PHONY: up
 up: prepare ## Bring the whole lab up, or put right what differs
 	@$(PLAYBOOK) -i $(INVENTORY_PATH) site.yml $(ADOPTING) $(ARGS)
-	@$(BIN)/python -m tools.status -i $(INVENTORY_PATH)
+	@$(BIN)/python -m tools.status -i $(INVENTORY_PATH) --patience 15
 
 .PHONY: status
 status: venv ## Show the lab's state; fails if anything is unhealthy

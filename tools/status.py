@@ -14,6 +14,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -494,11 +495,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("-i", "--inventory", action="append", default=[], help="inventory, default as ansible.cfg says")
     parser.add_argument("--json", action="store_true", help="for programs")
     parser.add_argument("--timeout", type=float, help="seconds for each question (default 5, virtual machines 15)")
+    parser.add_argument("--patience", type=float, default=0, help="seconds for what has just started to become healthy")
     options = parser.parse_args(arguments)
+    deadline = time.monotonic() + options.patience
     try:
         lab = load(options.inventory)
         # Under emulation a login alone takes seconds.
-        lines = collect(lab, options.timeout or (5.0 if lab.kind == "containers" else 15.0))
+        timeout = options.timeout or (5.0 if lab.kind == "containers" else 15.0)
+        while not healthy(lines := collect(lab, timeout)) and time.monotonic() < deadline:
+            time.sleep(1)
     except (LabError, RefusedError) as error:
         print(json.dumps({"healthy": False, "error": str(error)}) if options.json else error, file=sys.stderr)
         return 2
