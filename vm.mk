@@ -28,7 +28,7 @@ terraform-up: prepare ## Bring the lab up on machines by Terraform or OpenTofu (
 	@$(VM) prepare terraform --name=$(TERRAFORM_LAB)
 	@$(VM) apply --name=$(TERRAFORM_LAB) $(TERRAFORM_VARS)
 	@$(PLAYBOOK) -i inventories/terraform site.yml $(ARGS)
-	@$(BIN)/python -m tools.status -i inventories/terraform
+	@$(BIN)/python -m tools.status -i inventories/terraform --patience 60
 
 .PHONY: vm-down
 vm-down: venv ## Remove this clone's virtual machines and then their keys, and the libvirt that was started for them

@@ -6,6 +6,7 @@ import datetime
 import shutil
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -268,3 +269,13 @@ def test_whatever_goes_wrong_is_a_reason() -> None:
         raise RuntimeError("it broke")
 
     assert status.attempt(fail) == Answer(error="it broke")
+
+
+@pytest.mark.parametrize(("patience", "code"), [("5", 0), ("0", 1)])
+def test_what_has_just_started_gets_the_time_that_it_is_given(
+    monkeypatch: pytest.MonkeyPatch, patience: str, code: int
+) -> None:
+    states = iter([[Line("Services", "hello", "0/1", level=BAD)], [Line("Services", "hello", "1/1")]])
+    monkeypatch.setattr(status, "load", lambda _inventory: SimpleNamespace(kind="containers", name="lab"))
+    monkeypatch.setattr(status, "collect", lambda _lab, _timeout: next(states))
+    assert status.main(["--patience", patience, "--json"]) == code

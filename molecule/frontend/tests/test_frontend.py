@@ -162,4 +162,5 @@ def test_the_units_are_hardened(running: Running, exposure: Callable[[str, str],
 
 def test_wrong_options_are_refused_with_a_sentence(refuses: Callable[..., str]) -> None:
     assert "frontend_rate must be at least 1" in refuses(frontend_rate=0)
+    assert "frontend_consul_token must be a UUID" in refuses(frontend_consul_token="secret")
     assert "argument 'frontend_workers' is of type str" in refuses(frontend_workers="many")
