@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +28,42 @@ def test_the_consul_leader_is_killed(running: Running) -> None:
         wait_until(writes, 15, "another server takes writes")
     traffic.require_no_failure(least=300)
     running.lab.consul(others[0]).kv.delete("test/leader")
+    running.wait_healthy(60)
+
+
+@pytest.mark.late(10)
+@pytest.mark.journal("consul@backend", "dnsmasq@backend")
+@pytest.mark.timeout(120)
+def test_names_are_known_while_most_servers_of_consul_hang(running: Running) -> None:
+    """Names that are in use: an agent asks its servers for one that nobody has asked it for in 20 minutes."""
+    backends, hung = running.names("backend"), running.names("control")[1:]
+    enough, asked = threading.Event(), threading.Barrier(4 * len(backends) + 1)
+
+    def ask(name: str) -> tuple[float, int]:
+        began = time.monotonic()
+        code = running.attempt(name, "getent ahostsv4 postgresql.service.consul").returncode
+        return time.monotonic() - began, code
+
+    def slowest(name: str) -> tuple[float, int]:
+        told = [ask(name)]
+        asked.wait(30)
+        while not enough.wait(0.1):
+            told.append(ask(name))
+        return max(seconds for seconds, _ in told[1:]), max(code for _, code in told)
+
+    with ThreadPoolExecutor(4 * len(backends)) as pool:
+        lookups = [(name, pool.submit(slowest, name)) for name in backends * 4]
+        asked.wait(30)
+        try:
+            for name in hung:
+                running.sh(name, "systemctl kill -s STOP consul")
+            enough.wait(10)
+        finally:
+            enough.set()
+            for name in hung:
+                running.sh(name, "systemctl kill -s CONT consul")
+        told = [(name, *lookup.result()) for name, lookup in lookups]
+    assert all(seconds < 1 and code == 0 for _, seconds, code in told), told
     running.wait_healthy(60)
 
 
