@@ -48,7 +48,7 @@ def pack(files: dict[str, str], archive: Path) -> None:
         draft = archive.with_suffix(".part")
         with (
             draft.open("wb") as raw,
-            gzip.GzipFile("", "wb", compresslevel=6, fileobj=raw, mtime=0) as stream,
+            gzip.GzipFile("", "wb", compresslevel=1, fileobj=raw, mtime=0) as stream,
             tarfile.open(fileobj=stream, mode="w") as tar,
         ):
             for name, path in sorted(files.items()):

@@ -249,7 +249,7 @@ def main() -> None:
     if action == "restart" and not module.params["restart"]:
         action = "reload" if unread(properties, module.params["reload_on"]) else "none"
     if not module.check_mode:
-        if properties["NeedDaemonReload"] == "yes" or action in ("start", "restart"):
+        if properties["NeedDaemonReload"] == "yes":
             systemctl(module, "daemon-reload")
         if enable:
             systemctl(module, "enable", name)
