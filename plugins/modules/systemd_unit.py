@@ -249,7 +249,8 @@ def main() -> None:
     if action == "restart" and not module.params["restart"]:
         action = "reload" if unread(properties, module.params["reload_on"]) else "none"
     if not module.check_mode:
-        if properties["NeedDaemonReload"] == "yes":
+        # Of a drop-in in a folder that is new, systemd does not say that it should read its files anew.
+        if properties["NeedDaemonReload"] == "yes" or action in ("start", "restart"):
             systemctl(module, "daemon-reload")
         if enable:
             systemctl(module, "enable", name)
