@@ -8,7 +8,12 @@ over_tree() {
     mount -t overlay -o "lowerdir=$1,upperdir=$upper,workdir=$2/overlay" overlay "$root"
     mount -t proc proc "$root/proc"
     mount -t tmpfs tmpfs "$root/tmp"
-    mount --bind /dev "$root/dev"
+    # Not the computer's own /dev: systemd's package gives its devices to the groups of the tree.
+    mount -t tmpfs tmpfs "$root/dev"
+    for device in null zero full random urandom tty; do
+        cp -a "/dev/$device" "$root/dev/"
+    done
+    ln -s /proc/self/fd "$root/dev/fd"
     printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d" # no service starts here
     chmod 755 "$root/usr/sbin/policy-rc.d"
 }

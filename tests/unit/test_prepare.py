@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -232,6 +233,21 @@ def test_each_group_has_a_layer_of_its_packages_over_the_tree(tmp_path: Path, mo
     assert [group for group in first if changed[group] != first[group]] == ["frontend"]
     os.utime(tree, (0, 0))  # made anew
     assert not set(layers.groups(tree, folder).values()) & set(changed.values())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
+def test_packages_that_are_installed_over_a_tree_leave_the_computers_devices_alone(tmp_path: Path) -> None:
+    for folder in ("tree/proc", "tree/tmp", "tree/dev", "tree/usr/sbin"):
+        (tmp_path / folder).mkdir(parents=True)
+    before = Path("/dev/full").stat()
+    script = f'. {PROJECT}/artifacts/over-tree.sh; over_tree {tmp_path}/tree {tmp_path}/work; chgrp 1 "$root/dev/full"'
+    script += '; : >"$root/dev/null"; stat -c %g "$root/dev/full"; leave_tree; ls "$root/dev"'
+    try:
+        done = subprocess.run(["unshare", "--mount", "sh", "-euc", script], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
+        assert Path("/dev/full").stat().st_gid == before.st_gid
+    finally:
+        os.chown("/dev/full", before.st_uid, before.st_gid)
 
 
 # Lock files
