@@ -46,6 +46,10 @@ down: venv ## Remove the lab; KEEP=1 only stops its machines and keeps their dat
 bench: prepare ## Measure the times and the memory of a lab of its own; MACHINES=25 for a large one
 	@$(BIN)/python -m tools.bench $(if $(MACHINES),--machines $(MACHINES))
 
+.PHONY: collection
+collection: venv ## Build the roles and modules as a collection, for playbooks of your own
+	@$(BIN)/ansible-galaxy collection build --force --output-path dist
+
 .PHONY: prepare-tests
 prepare-tests: venv
 	@$(BIN)/python -m tools.prepare packages --tests --set vagrant

@@ -66,6 +66,17 @@ def row(name: str, option: dict[str, Any]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in (f"`{name}`", kind, default, text)) + " |"
 
 
+def example(role: Path, required: list[str]) -> list[str]:
+    """The playbook that the role's ``example.yml`` is, complete; of a role without one the call alone."""
+    path = role / "example.yml"
+    if path.exists():
+        # The page has the collection's installation and how to run it.
+        before = "Complete, to run as [Take the roles](../../docs/collection.md) says:"
+        return [before, "```yaml", *path.read_text(encoding="utf-8").splitlines(), "```"]
+    call = ["- role: hashistack.lab." + role.name, *(["  vars:"] if required else [])]
+    return ["```yaml", *call, *(f"    {name}: ..." for name in required), "```"]
+
+
 def readme(role: Path) -> str:
     """The README of a role."""
     specification = load(role / "meta" / "argument_specs.yml")["argument_specs"]["main"]
@@ -81,6 +92,8 @@ def readme(role: Path) -> str:
         "",
         f"{markdown(specification['short_description'])}.",
         "",
+        *example(role, required),
+        "",
         *(f"- {text}" for text in paragraphs(specification.get("description", []))),
         "",
         f"Runs on {releases}, with ansible-core {info['min_ansible_version']} or newer.",
@@ -90,21 +103,9 @@ def readme(role: Path) -> str:
         "| option | type | default | what it is |",
         "| --- | --- | --- | --- |",
         *(row(name, option) for name, option in options.items()),
-        "",
-        "## Example",
-        "",
-        "```yaml",
-        "- hosts: all",
-        "  become: true",
-        "  roles:",
-        f"    - role: {role.name}",
     ]
-    if required:
-        lines += ["      vars:", *(f"        {name}: ..." for name in required)]
     if (ROOT / "molecule" / role.name).is_dir():
-        lines += ["```", "", f"Tested by `.venv/bin/molecule test -s {role.name}`, see [docs](../../docs/molecule.md)."]
-    else:
-        lines += ["```"]
+        lines += ["", f"Tested by `.venv/bin/molecule test -s {role.name}`, see [docs](../../docs/molecule.md)."]
     return "\n".join(lines) + "\n"
 
 

@@ -40,7 +40,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
         except OSError as error:
             raise AnsibleActionFail(f"{error.filename} on the controller can't be read: {error.strerror}.") from error
         arguments = {**self._task.args, "files": files, "contents": contents}
-        return {**result, **self._execute_module("files", module_args=arguments, task_vars=task_vars)}
+        return {**result, **self._execute_module("hashistack.lab.files", module_args=arguments, task_vars=task_vars)}
 
     def _content(self, item: dict[str, Any], variables: dict[str, Any]) -> bytes | None:
         """What the file is to hold, None for what is no file."""

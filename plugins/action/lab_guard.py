@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,9 @@ from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 
 PROJECT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(PROJECT))  # Ansible lets only modules import from module_utils.
 
-from plugins.module_utils import lab_owner  # noqa: E402
-from plugins.module_utils.lab_owner import Owner, RefusedError  # noqa: E402
+from ansible_collections.hashistack.lab.plugins.module_utils import lab_owner  # noqa: E402
+from ansible_collections.hashistack.lab.plugins.module_utils.lab_owner import Owner, RefusedError  # noqa: E402
 
 SECONDS = 10
 """How long reading the machines' keys may take."""

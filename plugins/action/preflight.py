@@ -22,10 +22,7 @@ from typing import Any
 import yaml
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # Ansible lets only modules import from module_utils.
-
-from plugins.module_utils.nspawn import machines
+from ansible_collections.hashistack.lab.plugins.module_utils.nspawn import machines
 
 MEMORY_PER_MACHINE_MIB = 450
 DISK_NEW_LAB_MIB = 3072

@@ -7,17 +7,13 @@ from __future__ import annotations
 
 import fcntl
 import gzip
-import sys
 import tarfile
 from pathlib import Path
 from typing import Any
 
 from ansible import constants
 from ansible.plugins.action import ActionBase
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # Ansible lets no action plugin import a module.
-
-from plugins.modules.release import FILE_MODE, digest
+from ansible_collections.hashistack.lab.plugins.modules.release import FILE_MODE, digest
 
 
 def collect(folders: list[str]) -> dict[str, str]:
@@ -75,7 +71,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
         except FileNotFoundError as error:
             return {"failed": True, "msg": f"{error} What the lab brings along itself is made by 'make prepare'."}
         name = options["name"] = earlier or f"{version}{version and '-'}{digest(files)}"
-        result: dict[str, Any] = self._execute_module("release", {**options}, task_vars=task_vars)
+        result: dict[str, Any] = self._execute_module("hashistack.lab.release", {**options}, task_vars=task_vars)
         if result.get("intact", True):
             return result
         if earlier:
@@ -89,5 +85,5 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
         archive = Path(constants.DEFAULT_LOCAL_TMP) / f"release-{name}.tar.gz"
         pack(files, archive)
         options["archive"] = self._transfer_file(str(archive), f"{self._make_tmp_path()}/{archive.name}")
-        done: dict[str, Any] = self._execute_module("release", {**options}, task_vars=task_vars)
+        done: dict[str, Any] = self._execute_module("hashistack.lab.release", {**options}, task_vars=task_vars)
         return done

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # Ansible lets only modules import from module_utils.
-
-from plugins.module_utils import lab_owner
+from ansible_collections.hashistack.lab.plugins.module_utils import lab_owner
 
 
 def project_path(path: str) -> str:
@@ -21,7 +18,8 @@ def project_path(path: str) -> str:
 
 def own_lab(purpose: str) -> str:
     """The name of a lab that this clone makes for itself."""
-    return lab_owner.own_lab(project_path(""), purpose)
+    name: str = lab_owner.own_lab(project_path(""), purpose)
+    return name
 
 
 def lab_network(name: str) -> str:

@@ -25,7 +25,7 @@ options:
   plugin:
     description: The name of this plugin.
     required: true
-    choices: [lab_terraform]
+    choices: [hashistack.lab.lab_terraform]
   module:
     description: Folder of the Terraform module, relative to the inventory's file (and so no C(path)).
     type: str
@@ -38,7 +38,7 @@ options:
 """
 
 EXAMPLES = r"""
-plugin: lab_terraform
+plugin: hashistack.lab.lab_terraform
 """
 
 SECONDS = 60
@@ -123,7 +123,7 @@ def check_name(lab: dict[str, Any], wanted: str) -> None:
 class InventoryModule(BaseInventoryPlugin):  # type: ignore[misc]  # ansible has no types
     """Gives Ansible the groups, the machines, and how to reach them."""
 
-    NAME = "lab_terraform"
+    NAME = "hashistack.lab.lab_terraform"
 
     def verify_file(self, path: str) -> bool:
         """Read YAML files only; ``plugin`` inside says whether it is ours."""

@@ -10,7 +10,7 @@ try:
     import hvac
     import hvac.adapters
     import requests
-    from ansible.module_utils.server_name import new_session
+    from ansible_collections.hashistack.lab.plugins.module_utils.server_name import new_session
 
     HVAC_ERROR = ""
 except ImportError as error:  # reported by a sentence in open_vault

@@ -62,7 +62,7 @@ attributes:
 
 EXAMPLES = r"""
 - name: Issue the certificates
-  certificates:
+  hashistack.lab.certificates:
     directory: "{{ lab_directory }}/tls"
     authority: HashiStack Lab CA
     certificates:
@@ -85,7 +85,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.files import write_private
+from ansible_collections.hashistack.lab.plugins.module_utils.files import write_private
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec

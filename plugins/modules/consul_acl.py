@@ -108,7 +108,7 @@ attributes:
 
 EXAMPLES = r"""
 - name: Declare the tokens
-  consul_acl:
+  hashistack.lab.consul_acl:
     urls: ["https://10.80.1.11:8501", "https://10.80.1.12:8501"]
     ca_path: ca.pem
     server_name: server.dc1.consul
@@ -120,7 +120,7 @@ EXAMPLES = r"""
       - {name: dns/lab, secret_id: "{{ dns_token }}", templates: [builtin/dns]}
 
 - name: Delete the tokens of a machine that has left
-  consul_acl:
+  hashistack.lab.consul_acl:
     urls: ["https://10.80.1.11:8501"]
     ca_path: ca.pem
     server_name: server.dc1.consul
@@ -155,7 +155,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.http_api import RequestError, ask
+from ansible_collections.hashistack.lab.plugins.module_utils.http_api import RequestError, ask
 
 # Accessor IDs are derived in this namespace; another one would make every token anew.
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "hashistack-lab:consul-token")

@@ -50,7 +50,7 @@ attributes:
 
 EXAMPLES = r"""
 - name: Forget backend-3
-  consul_node:
+  hashistack.lab.consul_node:
     urls: ["https://10.80.1.11:8501", "https://10.80.1.12:8501"]
     ca_path: ca.pem
     server_name: server.dc1.consul
@@ -74,7 +74,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.http_api import RequestError, ask
+from ansible_collections.hashistack.lab.plugins.module_utils.http_api import RequestError, ask
 
 EVERY = 0.3
 Api = Callable[..., Any]

@@ -55,12 +55,12 @@ attributes:
 
 EXAMPLES = r"""
 - name: Restart a client
-  consul_restart:
+  hashistack.lab.consul_restart:
     url: http://127.0.0.1:8500
     token: "{{ agent_token }}"
 
 - name: Restart a server
-  consul_restart:
+  hashistack.lab.consul_restart:
     url: https://127.0.0.1:8501
     token: "{{ management_token }}"
     ca_path: /etc/consul.d/tls/ca.pem
@@ -81,7 +81,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.http_api import RequestError, ask
+from ansible_collections.hashistack.lab.plugins.module_utils.http_api import RequestError, ask
 
 # Seconds between two looks.
 EVERY = 0.5

@@ -24,7 +24,7 @@ options:
     description: API path of the secret, such as V(secret/data/db).
     type: str
     required: true
-extends_documentation_fragment: [vault_connection, vault_connection.token]
+extends_documentation_fragment: [hashistack.lab.vault_connection, hashistack.lab.vault_connection.token]
 author: HashiStack Lab
 attributes:
   check_mode:
@@ -33,7 +33,7 @@ attributes:
 
 EXAMPLES = r"""
 - name: Learn what Vault knows of the database
-  database_vault_info:
+  hashistack.lab.database_vault_info:
     url: "{{ lab_vault_urls }}"
     ca_cert: "{{ lab_vault_ca_cert }}"
     server_name: "{{ lab_vault_server_name }}"
@@ -68,7 +68,13 @@ version:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.vault_client import CONNECTION_ARGUMENTS, TOKEN_ARGUMENTS, Vault, VaultError, open_vault
+from ansible_collections.hashistack.lab.plugins.module_utils.vault_client import (
+    CONNECTION_ARGUMENTS,
+    TOKEN_ARGUMENTS,
+    Vault,
+    VaultError,
+    open_vault,
+)
 
 
 def administers(vault: Vault, mount: str, connection: str) -> tuple[bool, str]:

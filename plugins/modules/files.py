@@ -97,7 +97,7 @@ attributes:
 
 EXAMPLES = r"""
 - name: Write the settings, the key and the unit
-  files:
+  hashistack.lab.files:
     users: ["u consul - - /var/lib/consul"]
     group: consul
     mode: "0640"

@@ -64,7 +64,7 @@ attributes:
 
 EXAMPLES = r"""
 - name: Boot a machine
-  nspawn_machine:
+  hashistack.lab.nspawn_machine:
     name: lab-backend-1
     directory: /var/lib/hashistack-lab/lab/backend-1
     base: /root/.cache/hashistack-lab/base-bookworm-1234
@@ -94,9 +94,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ansible.module_utils import beneath
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.nspawn import machines
+from ansible_collections.hashistack.lab.plugins.module_utils import beneath
+from ansible_collections.hashistack.lab.plugins.module_utils.nspawn import machines
 
 HOST_KEY = "etc/ssh/ssh_host_ed25519_key"
 # systemd-nspawn ends with this code when the machine wants to be started again.

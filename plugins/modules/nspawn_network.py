@@ -35,7 +35,7 @@ attributes:
 
 EXAMPLES = r"""
 - name: Connect the machines
-  nspawn_network:
+  hashistack.lab.nspawn_network:
     bridge: hl-lab
     address: 10.80.1.1/24
 """

@@ -43,7 +43,7 @@ attributes:
 
 EXAMPLES = r"""
 - name: Say whose the machines are
-  nspawn_owner:
+  hashistack.lab.nspawn_owner:
     directory: /var/lib/hashistack-lab/lab
     owner: "{{ __guard.owner }}"
 """
@@ -55,7 +55,13 @@ import os
 import tempfile
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.lab_owner import OWNER_FILE, Owner, RefusedError, check_owner, read_owner
+from ansible_collections.hashistack.lab.plugins.module_utils.lab_owner import (
+    OWNER_FILE,
+    Owner,
+    RefusedError,
+    check_owner,
+    read_owner,
+)
 
 
 def claim(directory: str, owner: Owner, adopt: bool, check_mode: bool) -> bool:

@@ -56,7 +56,7 @@ attributes:
 
 EXAMPLES = r"""
 - name: Role and database of the application
-  postgresql_objects:
+  hashistack.lab.postgresql_objects:
     objects:
       - name: role app
         unless: SELECT true FROM pg_roles WHERE rolname = 'app'

@@ -43,7 +43,7 @@ attributes:
 
 EXAMPLES = r"""
 - name: Release the page
-  release:
+  hashistack.lab.release:
     directory: /opt/frontend
     source: ["{{ 'app/frontend' | project_path }}"]
 """

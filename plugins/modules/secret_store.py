@@ -37,7 +37,7 @@ attributes:
 
 EXAMPLES = r"""
 - name: Generate the cluster's secrets
-  secret_store:
+  hashistack.lab.secret_store:
     path: "{{ lab_directory }}/secrets.json"
     secrets:
       consul_gossip: key32
@@ -62,7 +62,7 @@ import uuid
 from collections.abc import Callable
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.files import write_private_json
+from ansible_collections.hashistack.lab.plugins.module_utils.files import write_private_json
 
 GENERATORS: dict[str, Callable[[], str]] = {
     "uuid": lambda: str(uuid.uuid4()),

@@ -33,7 +33,7 @@ attributes:
 
 EXAMPLES = r"""
 - name: Keep the unseal shares
-  systemd_credential:
+  hashistack.lab.systemd_credential:
     name: shares
     path: /etc/vault.d/unseal.cred
     secret: "{{ vault_unseal_shares | join('\n') }}"
@@ -45,7 +45,11 @@ RETURN = r""" # """
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.encrypted_credential import CredentialError, read_credential, write_credential
+from ansible_collections.hashistack.lab.plugins.module_utils.encrypted_credential import (
+    CredentialError,
+    read_credential,
+    write_credential,
+)
 
 
 def main() -> None:

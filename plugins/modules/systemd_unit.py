@@ -47,7 +47,7 @@ attributes:
 
 EXAMPLES = r"""
 - name: Run Consul with its current configuration
-  systemd_unit:
+  hashistack.lab.systemd_unit:
     name: consul.service
     restart_on: [/etc/consul.d/consul.hcl]
     reload_on: [/etc/consul.d/*.json]

@@ -38,7 +38,7 @@ options:
     description: Audit devices, each a path such as V(file) with its fields C(type) and C(options).
     type: dict
     default: {}
-extends_documentation_fragment: [vault_connection]
+extends_documentation_fragment: [hashistack.lab.vault_connection]
 author: HashiStack Lab
 attributes:
   check_mode:
@@ -47,7 +47,7 @@ attributes:
 
 EXAMPLES = r"""
 - name: Keep the administrator's token, and no root token
-  vault_administrator:
+  hashistack.lab.vault_administrator:
     url: "{{ lab_vault_urls }}"
     ca_cert: "{{ lab_vault_ca_cert }}"
     server_name: "{{ lab_vault_server_name }}"
@@ -73,8 +73,8 @@ import json
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.files import write_private, write_private_json
-from ansible.module_utils.vault_client import (
+from ansible_collections.hashistack.lab.plugins.module_utils.files import write_private, write_private_json
+from ansible_collections.hashistack.lab.plugins.module_utils.vault_client import (
     CONNECTION_ARGUMENTS,
     TOKEN_ARGUMENTS,
     Vault,

@@ -32,7 +32,7 @@ options:
     type: str
     choices: [present, absent]
     default: present
-extends_documentation_fragment: [vault_connection, vault_connection.token]
+extends_documentation_fragment: [hashistack.lab.vault_connection, hashistack.lab.vault_connection.token]
 author: HashiStack Lab
 attributes:
   check_mode:
@@ -41,7 +41,7 @@ attributes:
 
 EXAMPLES = r"""
 - name: Issue a SecretID to each machine that has none
-  vault_approle:
+  hashistack.lab.vault_approle:
     url: "{{ lab_vault_urls }}"
     ca_cert: "{{ lab_vault_ca_cert }}"
     server_name: "{{ lab_vault_server_name }}"
@@ -53,7 +53,7 @@ EXAMPLES = r"""
   register: approles
 
 - name: Forget a machine
-  vault_approle:
+  hashistack.lab.vault_approle:
     url: "{{ lab_vault_urls }}"
     ca_cert: "{{ lab_vault_ca_cert }}"
     server_name: "{{ lab_vault_server_name }}"
@@ -81,7 +81,13 @@ actions:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.vault_client import CONNECTION_ARGUMENTS, TOKEN_ARGUMENTS, Vault, VaultError, open_vault
+from ansible_collections.hashistack.lab.plugins.module_utils.vault_client import (
+    CONNECTION_ARGUMENTS,
+    TOKEN_ARGUMENTS,
+    Vault,
+    VaultError,
+    open_vault,
+)
 
 
 def destroy_others(vault: Vault, base: str, role: str, keep: str, *, check: bool) -> list[str]:

@@ -34,7 +34,7 @@ options:
     description: How many of them unseal.
     type: int
     default: 3
-extends_documentation_fragment: [vault_connection]
+extends_documentation_fragment: [hashistack.lab.vault_connection]
 author: HashiStack Lab
 attributes:
   check_mode:
@@ -43,7 +43,7 @@ attributes:
 
 EXAMPLES = r"""
 - name: Initialise Vault
-  vault_initialise:
+  hashistack.lab.vault_initialise:
     url: "{{ lab_vault_urls }}"
     ca_cert: "{{ lab_vault_ca_cert }}"
     server_name: "{{ lab_vault_server_name }}"
@@ -77,8 +77,14 @@ import time
 from typing import Any, NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.files import write_private_json
-from ansible.module_utils.vault_client import CONNECTION_ARGUMENTS, RETRY_EVERY, Vault, VaultError, open_vault
+from ansible_collections.hashistack.lab.plugins.module_utils.files import write_private_json
+from ansible_collections.hashistack.lab.plugins.module_utils.vault_client import (
+    CONNECTION_ARGUMENTS,
+    RETRY_EVERY,
+    Vault,
+    VaultError,
+    open_vault,
+)
 
 
 class Decision(NamedTuple):

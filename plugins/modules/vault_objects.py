@@ -67,7 +67,7 @@ options:
         description: With O(objects[].state=revoked), forget leases that can't be revoked, as the database is gone.
         type: bool
         default: false
-extends_documentation_fragment: [vault_connection, vault_connection.token]
+extends_documentation_fragment: [hashistack.lab.vault_connection, hashistack.lab.vault_connection.token]
 author: HashiStack Lab
 attributes:
   check_mode:
@@ -76,7 +76,7 @@ attributes:
 
 EXAMPLES = r"""
 - name: Give the application its database role and its settings
-  vault_objects:
+  hashistack.lab.vault_objects:
     url: "{{ vault_api_urls }}"
     ca_cert: "{{ vault_api_ca_cert }}"
     server_name: vault.service.consul
@@ -123,7 +123,7 @@ import re
 from typing import Any, NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.vault_client import (
+from ansible_collections.hashistack.lab.plugins.module_utils.vault_client import (
     CONNECTION_ARGUMENTS,
     TOKEN_ARGUMENTS,
     Vault,

@@ -53,7 +53,7 @@ attributes:
 
 EXAMPLES = r"""
 - name: Restart the standby nodes, one after the other
-  vault_restart:
+  hashistack.lab.vault_restart:
     url: https://127.0.0.1:8200
     peers: "{{ vault_raft_peers }}"
     ca_cert: /etc/vault.d/tls/ca.pem
@@ -63,7 +63,7 @@ EXAMPLES = r"""
   register: standby
 
 - name: Restart the active node, last
-  vault_restart:
+  hashistack.lab.vault_restart:
     url: https://127.0.0.1:8200
     peers: "{{ vault_raft_peers }}"
     ca_cert: /etc/vault.d/tls/ca.pem
@@ -84,7 +84,7 @@ import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.http_api import RequestError, ask
+from ansible_collections.hashistack.lab.plugins.module_utils.http_api import RequestError, ask
 
 # Seconds between two looks.
 EVERY = 0.5

@@ -50,12 +50,12 @@ attributes:
 
 EXAMPLES = r"""
 - name: See which SecretID the machine holds
-  vault_secret_id:
+  hashistack.lab.vault_secret_id:
     path: /etc/vault-agent.d/secret_id.cred
   register: held
 
 - name: Unwrap the new one
-  vault_secret_id:
+  hashistack.lab.vault_secret_id:
     path: /etc/vault-agent.d/secret_id.cred
     url: https://vault.service.consul:8200
     ca_cert: /etc/vault-agent.d/ca.pem
@@ -76,13 +76,13 @@ import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.encrypted_credential import (
+from ansible_collections.hashistack.lab.plugins.module_utils.encrypted_credential import (
     CredentialError,
     read_credential,
     write_credential,
     write_root_only,
 )
-from ansible.module_utils.http_api import RequestError, ask
+from ansible_collections.hashistack.lab.plugins.module_utils.http_api import RequestError, ask
 
 # Seconds between two tries.
 EVERY = 0.5

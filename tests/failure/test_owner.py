@@ -220,7 +220,7 @@ def test_a_link_in_a_machine_leads_to_no_file_of_this_computer(running: Running,
 
 def test_forwarding_stays_on_for_others() -> None:
     """In a network of its own: this computer's may be in use."""
-    module = [str(BIN / "ansible"), "localhost", "-m", "nspawn_network", "-a"]
+    module = [str(BIN / "ansible"), "localhost", "-m", "hashistack.lab.nspawn_network", "-a"]
     switch = "/proc/sys/net/ipv4/ip_forward"
     script = (
         f"set -e; ip link set lo up; echo 0 > {switch}; {' '.join(module)} 'bridge=hl-x address=10.80.1.1/24'; "

@@ -1,9 +1,12 @@
-"""Lets the tests import Ansible modules as Ansible does: our module_utils stand beside Ansible's own."""
+"""Lets the tests import what Ansible knows as the collection, which is this project, by Ansible's own loader."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-import ansible.module_utils
+os.environ.setdefault("ANSIBLE_CONFIG", str(Path(__file__).resolve().parents[2] / "ansible.cfg"))
 
-ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[2] / "plugins/module_utils"))
+from ansible.plugins.loader import init_plugin_loader
+
+init_plugin_loader()

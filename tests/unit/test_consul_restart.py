@@ -6,7 +6,7 @@ import doctest
 from typing import Any
 
 import pytest
-from ansible.module_utils.http_api import RequestError
+from ansible_collections.hashistack.lab.plugins.module_utils.http_api import RequestError
 
 from plugins.modules import consul_restart
 from plugins.modules.consul_restart import caught_up, keep_minimum, unready, wait

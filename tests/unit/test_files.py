@@ -28,7 +28,7 @@ class Host:
         """The task's result and all that Ansible printed, with as many details as it knows."""
         files = tuple({**item, "path": str(self.place / item["path"])} for item in files)
         tasks = [
-            {"files": {"files": list(files)}, "register": "result", "ignore_errors": True},
+            {"hashistack.lab.files": {"files": list(files)}, "register": "result", "ignore_errors": True},
             {
                 "ansible.builtin.copy": {
                     "content": "{{ result | to_json }}",

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.http_api import ask
-from ansible.module_utils.vault_client import Vault
+from ansible_collections.hashistack.lab.plugins.module_utils.http_api import ask
+from ansible_collections.hashistack.lab.plugins.module_utils.vault_client import Vault
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 

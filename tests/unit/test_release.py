@@ -27,7 +27,9 @@ def play(folder: Path, *steps: dict[str, Any] | str) -> list[dict[str, Any]]:
             tasks.append({"ansible.builtin.shell": {"cmd": step, "chdir": str(folder)}, **options})
         else:
             check = step.pop("check_mode", False)
-            tasks.append({"release": {"directory": f"{folder}/host", **step}, "check_mode": check, **options})
+            tasks.append(
+                {"hashistack.lab.release": {"directory": f"{folder}/host", **step}, "check_mode": check, **options}
+            )
     names = [f"result{number}" for number in range(len(steps))]
     content = "{{ [" + ", ".join(names) + "] | to_json }}"
     tasks.append({"ansible.builtin.copy": {"content": content, "dest": f"{folder}/results.json", "mode": "0600"}})

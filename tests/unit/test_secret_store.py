@@ -8,7 +8,7 @@ import uuid
 from pathlib import Path
 
 import pytest
-from ansible.module_utils import files
+from ansible_collections.hashistack.lab.plugins.module_utils import files
 
 from plugins.modules.secret_store import update
 

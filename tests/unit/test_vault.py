@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from ansible.module_utils.vault_client import VaultError
+from ansible_collections.hashistack.lab.plugins.module_utils.vault_client import VaultError
 
 from plugins.modules import vault_administrator, vault_approle, vault_initialise, vault_objects, vault_restart
 

@@ -163,7 +163,7 @@ def test_a_new_cluster_takes_the_management_token_once(running: Running, new_clu
     def declare(token: str, *options: str, timeout: int = 30) -> str:
         values = {"urls": [new_cluster], "ca_path": str(running.lab.authority), "server_name": "client.dc1.consul"}
         arguments = json.dumps({**values, "token": token, "timeout": timeout})
-        command = [BIN / "ansible", "localhost", "-m", "consul_acl", "-a", arguments, *options]
+        command = [BIN / "ansible", "localhost", "-m", "hashistack.lab.consul_acl", "-a", arguments, *options]
         done = subprocess.run(
             command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False, env=running.environment()
         )
