@@ -2,18 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import subprocess
-from collections.abc import Callable, Sequence
-from functools import partial
-from pathlib import Path
-from typing import Any
-
-from ansible.errors import AnsibleParserError
-from ansible.plugins.inventory import BaseInventoryPlugin
-
 DOCUMENTATION = r"""
 name: lab_terraform
 short_description: Machines of the lab that Terraform or OpenTofu made
@@ -40,6 +28,18 @@ options:
 EXAMPLES = r"""
 plugin: hashistack.lab.lab_terraform
 """
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleParserError
+from ansible.plugins.inventory import BaseInventoryPlugin
 
 SECONDS = 60
 """How long the program may take."""

@@ -54,9 +54,10 @@ options:
         type: list
         elements: str
         default: []
-author: HashiStack Lab
+author: HashiStack Lab (@hashistack-lab)
 attributes:
   check_mode:
+    description: Tells in check mode what it would change, and changes nothing.
     support: full
 """
 
@@ -84,13 +85,19 @@ import os
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible_collections.hashistack.lab.plugins.module_utils.files import write_private
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+try:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
+    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+    CRYPTOGRAPHY_ERROR = ""
+except ImportError as error:
+    CRYPTOGRAPHY_ERROR = str(error)
 
 
 def read_key(path: str) -> CertificateIssuerPrivateKeyTypes | None:
@@ -244,6 +251,8 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    if CRYPTOGRAPHY_ERROR:
+        module.fail_json(msg=missing_required_lib("cryptography"))
     directory: str = module.params["directory"]
     now = datetime.now(UTC)
     issued: dict[str, str] = {}

@@ -99,9 +99,10 @@ options:
     description: Seconds to wait for the servers; none in check mode.
     type: int
     default: 60
-author: HashiStack Lab
+author: HashiStack Lab (@hashistack-lab)
 attributes:
   check_mode:
+    description: Tells in check mode what it would change, and changes nothing.
     support: full
     details: Where no server answers, as before the first run, everything counts as missing.
 """

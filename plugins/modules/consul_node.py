@@ -42,9 +42,10 @@ options:
     description: Seconds to wait until no server knows the node any more.
     type: int
     default: 30
-author: HashiStack Lab
+author: HashiStack Lab (@hashistack-lab)
 attributes:
   check_mode:
+    description: Tells in check mode what it would change, and changes nothing.
     support: full
 """
 

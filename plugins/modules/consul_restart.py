@@ -47,9 +47,10 @@ options:
     description: Seconds to wait for the others before, and for the agent after.
     type: int
     default: 120
-author: HashiStack Lab
+author: HashiStack Lab (@hashistack-lab)
 attributes:
   check_mode:
+    description: Tells in check mode what it would change, and changes nothing.
     support: full
 """
 

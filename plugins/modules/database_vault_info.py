@@ -25,9 +25,10 @@ options:
     type: str
     required: true
 extends_documentation_fragment: [hashistack.lab.vault_connection, hashistack.lab.vault_connection.token]
-author: HashiStack Lab
+author: HashiStack Lab (@hashistack-lab)
 attributes:
   check_mode:
+    description: Tells in check mode what it would change, and changes nothing.
     support: full
 """
 

@@ -87,11 +87,13 @@ options:
         description: Whether its content is a secret, which no diff shows.
         type: bool
         default: false
-author: HashiStack Lab
+author: HashiStack Lab (@hashistack-lab)
 attributes:
   check_mode:
+    description: Tells in check mode what it would change, and changes nothing.
     support: full
   diff_mode:
+    description: Shows what changes in files of text that hold no secret.
     support: full
 """
 

@@ -56,9 +56,10 @@ options:
     description: Seconds to wait for sshd, or for the machine's end.
     type: int
     default: 90
-author: HashiStack Lab
+author: HashiStack Lab (@hashistack-lab)
 attributes:
   check_mode:
+    description: Tells in check mode what it would change, and changes nothing.
     support: full
 """
 

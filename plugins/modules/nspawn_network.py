@@ -27,9 +27,10 @@ options:
     type: str
     choices: [present, absent]
     default: present
-author: HashiStack Lab
+author: HashiStack Lab (@hashistack-lab)
 attributes:
   check_mode:
+    description: Tells in check mode what it would change, and changes nothing.
     support: full
 """
 

@@ -18,7 +18,7 @@ options:
     description: The C(folder) of the clone, its C(user), and the lab's C(id), as the action C(lab_guard) returns them.
     type: dict
     required: true
-    options:
+    suboptions:
       folder:
         description: The clone's folder.
         type: str
@@ -35,9 +35,10 @@ options:
     description: Make it this owner's where it was another's.
     type: bool
     default: false
-author: HashiStack Lab
+author: HashiStack Lab (@hashistack-lab)
 attributes:
   check_mode:
+    description: Tells in check mode what it would change, and changes nothing.
     support: full
 """
 

@@ -47,9 +47,10 @@ options:
       password:
         description: The password.
         type: str
-author: HashiStack Lab
+author: HashiStack Lab (@hashistack-lab)
 attributes:
   check_mode:
+    description: Tells in check mode what it would change, and changes nothing.
     support: full
     details: An entry that needs an earlier one which does not exist yet counts as changed.
 """

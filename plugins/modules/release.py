@@ -35,9 +35,10 @@ options:
   archive:
     description: Set by the action plugin, the host's path of the packed files; without it nothing is unpacked.
     type: path
-author: HashiStack Lab
+author: HashiStack Lab (@hashistack-lab)
 attributes:
   check_mode:
+    description: Tells in check mode what it would change, and changes nothing.
     support: full
 """
 

@@ -28,9 +28,10 @@ options:
     type: list
     elements: str
     default: []
-author: HashiStack Lab
+author: HashiStack Lab (@hashistack-lab)
 attributes:
   check_mode:
+    description: Tells in check mode what it would change, and changes nothing.
     support: full
     details: In check mode, missing secrets are generated for the run and not kept.
 """

@@ -25,9 +25,10 @@ options:
     description: The secret.
     type: str
     required: true
-author: HashiStack Lab
+author: HashiStack Lab (@hashistack-lab)
 attributes:
   check_mode:
+    description: Tells in check mode what it would change, and changes nothing.
     support: full
 """
 

@@ -39,9 +39,10 @@ options:
     description: Seconds to wait for a unit that is starting.
     type: int
     default: 60
-author: HashiStack Lab
+author: HashiStack Lab (@hashistack-lab)
 attributes:
   check_mode:
+    description: Tells in check mode what it would change, and changes nothing.
     support: full
 """
 

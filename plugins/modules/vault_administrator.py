@@ -8,14 +8,14 @@ module: vault_administrator
 short_description: Keep an administrator's token on the controller and revoke the root token
 description:
   - Runs on the controller, with C(hvac). Renews the token in O(token_file) if it is good.
-  - If it is not there, expired or revoked, takes the root token, which M(vault_initialise) left in O(keys_file), or
-    generates a new one from the unseal shares there; enables the audit devices, so that there is a log from the first
-    minute; writes the policy; creates an orphan periodic token, so that revoking root does not take it along; has it
-    on disk, and only then revokes root and forgets it. Cut off anywhere, the next run goes on.
+  - If it is not there, expired or revoked, takes the root token, which M(hashistack.lab.vault_initialise) left in
+    O(keys_file), or generates a new one from the unseal shares there; enables the audit devices, so that there is a
+    log from the first minute; writes the policy; creates an orphan periodic token, so that revoking root does not take
+    it along; has it on disk, and only then revokes root and forgets it. Cut off anywhere, the next run goes on.
   - The collections on hand have no module for any of this.
 options:
   keys_file:
-    description: File of M(vault_initialise) with the unseal shares.
+    description: File of M(hashistack.lab.vault_initialise) with the unseal shares.
     type: path
     required: true
   token_file:
@@ -39,9 +39,10 @@ options:
     type: dict
     default: {}
 extends_documentation_fragment: [hashistack.lab.vault_connection]
-author: HashiStack Lab
+author: HashiStack Lab (@hashistack-lab)
 attributes:
   check_mode:
+    description: Tells in check mode what it would change, and changes nothing.
     support: full
 """
 

@@ -7,11 +7,11 @@ DOCUMENTATION = r"""
 module: vault_approle
 short_description: Issue SecretIDs to machines, and take away all that a machine had
 description:
-  - Runs on the controller, with C(hvac). The AppRoles themselves are made by M(vault_objects).
+  - Runs on the controller, with C(hvac). The AppRoles themselves are made by M(hashistack.lab.vault_objects).
   - With O(state=present), sees whether the SecretID that a machine holds (known by its accessor, which is no secret)
     is still good. If so, all other SecretIDs of the role are destroyed; if not, all are, and a new one is issued,
-    wrapped, for M(vault_secret_id) to unwrap on the machine. So a role has one SecretID, and a machine that was made
-    again gets a new one.
+    wrapped, for M(hashistack.lab.vault_secret_id) to unwrap on the machine. So a role has one SecretID, and a machine
+    that was made again gets a new one.
   - With O(state=absent), destroys the role's SecretIDs, its tokens (and so their leases), its entity and itself.
   - The collections on hand have no module for AppRoles.
 options:
@@ -33,9 +33,10 @@ options:
     choices: [present, absent]
     default: present
 extends_documentation_fragment: [hashistack.lab.vault_connection, hashistack.lab.vault_connection.token]
-author: HashiStack Lab
+author: HashiStack Lab (@hashistack-lab)
 attributes:
   check_mode:
+    description: Tells in check mode what it would change, and changes nothing.
     support: full
 """
 

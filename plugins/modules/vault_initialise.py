@@ -35,9 +35,10 @@ options:
     type: int
     default: 3
 extends_documentation_fragment: [hashistack.lab.vault_connection]
-author: HashiStack Lab
+author: HashiStack Lab (@hashistack-lab)
 attributes:
   check_mode:
+    description: Tells in check mode what it would change, and changes nothing.
     support: full
 """
 

@@ -8,8 +8,8 @@ module: vault_secret_id
 short_description: Unwrap an AppRole's SecretID on its machine and keep it encrypted
 description:
   - Runs on the machine, with the standard library. Without O(wrapping_token) it only tells the accessor of the
-    SecretID that the machine holds (RV(accessor)), "" if it has none that it can decrypt, for M(vault_approle) to
-    judge.
+    SecretID that the machine holds (RV(accessor)), "" if it has none that it can decrypt, for
+    M(hashistack.lab.vault_approle) to judge.
   - With O(wrapping_token) it makes sure that the token wraps a SecretID of the role, unwraps it, and keeps it as an
     encrypted credential of systemd, beside its accessor. So the SecretID crosses the controller only wrapped, works
     once, and a theft of the wrapping token shows as an error here.
@@ -42,9 +42,10 @@ options:
     description: Seconds to wait for Vault.
     type: int
     default: 60
-author: HashiStack Lab
+author: HashiStack Lab (@hashistack-lab)
 attributes:
   check_mode:
+    description: Tells in check mode what it would change, and changes nothing.
     support: full
 """
 
