@@ -68,6 +68,7 @@ PARTS: dict[str, list[Step]] = {
         playbook("remove the test lab", "playbooks/down.yml", always=True),
         pytest("every option set otherwise", "tests/options", environment=TEST_LAB)._replace(always=True),
         pytest("a service more", "tests/service")._replace(always=True),
+        pytest("the roles elsewhere", "tests/collection")._replace(always=True),
     ],
 }
 
