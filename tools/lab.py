@@ -37,8 +37,12 @@ class Machine:
     name: str
     group: str
     address: str
-    user: str = "root"
-    port: int = 22
+    """At which its services are reached."""
+    host: str = ""
+    """Where ssh connects to; the address, unless it is another."""
+    user: str = ""
+    """Who logs in; empty: whom ssh's own settings name."""
+    port: int = 0
     key: str = ""
     ssh_arguments: tuple[str, ...] = ()
 
@@ -47,11 +51,17 @@ class Machine:
         words = ["ssh", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={max(1, round(timeout))}", *self.ssh_arguments]
         if self.key:
             words += ["-i", self.key]
-        return [*words, "-p", str(self.port), "-l", self.user, self.address, "--", *command]
+        if self.user:
+            words += ["-l", self.user]
+        if self.port:
+            words += ["-p", str(self.port)]
+        return [*words, self.host or self.address, "--", *command]
 
     def ssh_config(self, host: str) -> str:
         """The same as a block of an ssh_config file, for tools that want one."""
-        lines = [f"Host {host}", f"  HostName {self.address}", f"  User {self.user}", f"  Port {self.port}"]
+        lines = [f"Host {host}", f"  HostName {self.host or self.address}"]
+        lines += [f"  User {self.user}"] if self.user else []
+        lines += [f"  Port {self.port}"] if self.port else []
         if self.key:
             lines.append(f"  IdentityFile {self.key}")
         options = [word for word in self.ssh_arguments if "=" in word]
@@ -211,9 +221,10 @@ def _machine(name: str, group: str, variables: Any) -> Machine:
     return Machine(
         name=name,
         group=group,
-        address=str(variables.get("ansible_host") or variables["lab_address"]),
-        user=str(variables.get("ansible_user", "root")),
-        port=int(variables.get("ansible_port", 22)),
+        address=str(variables["lab_address"]),
+        host=str(variables.get("ansible_host") or name),
+        user=str(variables.get("ansible_user") or ""),
+        port=int(variables.get("ansible_port") or 0),
         key=str(variables.get("ansible_ssh_private_key_file", "")),
         ssh_arguments=tuple(shlex.split(arguments)),
     )

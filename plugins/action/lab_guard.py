@@ -72,6 +72,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
             return {**result, "failed": True, "msg": "The inventory names no machine of group 'lab': nothing was done."}
         if not hosts:  # The preflight says that.
             return {**result, "changed": False}
+        if "lab_machines" not in variables["hostvars"].raw_get(hosts[0]):
+            text = "The inventory lacks what stands in inventories/example: write your machines into a copy of that folder"
+            return {**result, "failed": True, "msg": f"{text} (docs/your-machines.md). Nothing was changed."}
         try:
             owner = self._guard(variables["hostvars"][hosts[0]])
         except RefusedError as refusal:
@@ -84,7 +87,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
     def _guard(self, values: Any) -> Owner:
         options = {name: boolean(self._task.args.get(name, name == "hold")) for name in self._VALID_ARGS}
         name, directory = str(values["lab_name"]), str(values["lab_directory"])
-        kind = str(values.get("lab_machines") or lab_owner.OTHER)
+        kind = str(values["lab_machines"])
         lab_owner.check_kind(name, directory, kind)
         if options["removing"]:
             lab_owner.check_down(name, kind)

@@ -51,6 +51,7 @@ WHOLE_LAB = (
 )
 MEBIBYTE = 1024 * 1024
 LAB_NAME = re.compile(r"[a-z]([a-z0-9-]{0,9}[a-z0-9])?")
+HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -181,6 +182,36 @@ def check_addresses(hosts: Mapping[str, Mapping[str, Any]], network: str) -> lis
             problems.append(f"{host}: lab_address {parsed} is {seen[str(parsed)]}'s already: each needs its own.")
         seen.setdefault(str(parsed), host)
     return problems
+
+
+def check_own_addresses(hosts: Mapping[str, Any]) -> list[str]:
+    """Each ``lab_address`` of machines that exist already: an IPv4 address, and its alone."""
+    problems = []
+    seen: dict[str, str] = {}
+    for host, said in hosts.items():
+        try:
+            address = str(ipaddress.IPv4Address(str(said)))
+        except ValueError:
+            problems.append(
+                f"{host}: its address is not known: write 'ansible_host: ADDRESS' on its line, or, where that is a name "
+                "or only the way for ssh, 'lab_address: ADDRESS' too, with the IPv4 address at which the other machines "
+                "reach it."
+            )
+            continue
+        if address in seen:
+            problems.append(f"{host}: {address} is {seen[address]}'s already: each machine needs its own.")
+        seen.setdefault(address, host)
+    return problems
+
+
+def check_host_names(hosts: Iterable[str]) -> list[str]:
+    """A machine's name becomes a name in Consul's DNS, a folder, a policy and a database user."""
+    return [
+        f"'{host}' is no name for a machine: write one of lower-case letters, digits and '-', such as "
+        f"'{re.sub('[^a-z0-9]+', '-', host.lower()).strip('-')[:63] or 'web-1'}: {{ ansible_host: {host} }}'."
+        for host in hosts
+        if not HOST_NAME.fullmatch(host)
+    ]
 
 
 def free_index(hosts: Mapping[str, Mapping[str, Any]], last: int) -> int:
@@ -509,7 +540,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
 
         first = hosts[0]
         problems = check_lab_name(str(value(first, "lab_name"))) if "lab_name" in raw[first] else []
-        if containers or "lab_network" in raw[first]:
+        problems += check_host_names(hosts)
+        if value(first, "lab_machines") == "other":
+            problems += check_own_addresses({host: value(host, "lab_address") for host in hosts})
+        elif containers or "lab_network" in raw[first]:
             addresses: dict[str, dict[str, Any]] = {
                 host: {name: value(host, name) for name in ("lab_index", "lab_address") if name in raw[host]}
                 for host in hosts
