@@ -69,6 +69,7 @@ PARTS: dict[str, list[Step]] = {
         pytest("every option set otherwise", "tests/options", environment=TEST_LAB)._replace(always=True),
         pytest("a service more", "tests/service")._replace(always=True),
         pytest("the roles elsewhere", "tests/collection")._replace(always=True),
+        pytest("machines that exist already", "tests/machines")._replace(always=True),
     ],
 }
 

@@ -73,7 +73,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
         if not hosts:  # The preflight says that.
             return {**result, "changed": False}
         if "lab_machines" not in variables["hostvars"].raw_get(hosts[0]):
-            text = "The inventory lacks what stands in inventories/example: write your machines into a copy of that folder"
+            text = "The inventory lacks what inventories/example has: write your machines into a copy of that folder"
             return {**result, "failed": True, "msg": f"{text} (docs/your-machines.md). Nothing was changed."}
         try:
             owner = self._guard(variables["hostvars"][hosts[0]])

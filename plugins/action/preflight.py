@@ -193,9 +193,9 @@ def check_own_addresses(hosts: Mapping[str, Any]) -> list[str]:
             address = str(ipaddress.IPv4Address(str(said)))
         except ValueError:
             problems.append(
-                f"{host}: its address is not known: write 'ansible_host: ADDRESS' on its line, or, where that is a name "
-                "or only the way for ssh, 'lab_address: ADDRESS' too, with the IPv4 address at which the other machines "
-                "reach it."
+                f"{host}: its address is not known: write 'ansible_host: ADDRESS' on its line, or, where that is a "
+                "name or only the way for ssh, 'lab_address: ADDRESS' too, with the IPv4 address at which the other "
+                "machines reach it."
             )
             continue
         if address in seen:

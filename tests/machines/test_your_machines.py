@@ -1,14 +1,16 @@
 """Machines that exist already: what docs/your-machines.md says works, with its commands as they stand there.
 
-Four bare Debian machines in two networks with a route between them. One logs in as a user who needs a password for sudo,
-by ssh's own settings, to the second network by a jump host. Nothing of a role is installed on them.
+Four bare Debian machines in two networks with a route between them. One logs in as a user who needs a password for
+sudo, by ssh's own settings, to the second network by a jump host. Nothing of a role is installed on them.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
+import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -20,10 +22,18 @@ import yaml
 
 from plugins.filter.lab import lab_network, network_address
 from plugins.module_utils.lab_owner import own_lab
+from plugins.module_utils.nspawn import machines
 from tests.running import Run, run_command
 from tools.lab import ROOT
 from tools.mutants import copy_project
 
+PAGE = (ROOT / "docs/your-machines.md").read_text(encoding="utf-8")
+COPY, UP, STATUS, OFF_ONE, OFF_ALL, ALL_GONE = re.findall(r"^```sh\n(.*?)\n```", PAGE, re.MULTILINE | re.DOTALL)
+# What a system writes by itself: logs, apt's and dpkg's lists, caches, backups of /etc/passwd, and Python's own.
+OF_ITSELF = (
+    r"/\(proc\|sys\|dev\|run\|tmp\|home\|var/log\|var/tmp\|var/cache\|var/lib/\(apt\|dpkg\|ucf\|systemd/timers\)\)/.*"
+    r"\|.*\.pyc\|/etc/\(passwd\|group\|shadow\|gshadow\|subuid\|subgid\)-\|/etc/\.pwd\.lock\|.*/ld\.so\.cache"
+)
 pytestmark = pytest.mark.timeout(600)
 # Group, name in the inventory, host name, network.
 MACHINES = (
@@ -42,6 +52,7 @@ class Mine:
         self.place = folder / "lab"
         self.name = own_lab(str(ROOT), "own")
         self.addresses: dict[str, str] = {}
+        self.before: dict[str, set[str]] = {}
         networks = {letter: lab_network(own_lab(str(ROOT), letter)) for letter in "mn"}
         self.networks = [
             {"bridge": f"hl-{self.name}-{letter}"[:15], "gateway": network_address(network, 1), "letter": letter}
@@ -108,8 +119,9 @@ class Mine:
 
     def sh(self, name: str, command: str) -> str:
         """What a command of root prints on a machine."""
+        root = f"sudo -S -p '' sh -c {shlex.quote(command)}"
         done = subprocess.run(
-            ["ssh", "-F", self.folder / "ssh_config", self.addresses[name], f"sudo -S -p '' sh -c '{command}'"],
+            ["ssh", "-F", self.folder / "ssh_config", self.addresses[name], root],
             input=self.password + "\n",
             capture_output=True,
             text=True,
@@ -117,6 +129,20 @@ class Mine:
             check=True,
         )
         return done.stdout
+
+    def inside(self, name: str, *command: str) -> str:
+        """Run a command in a machine's network, as its provider's firewall would."""
+        root = f"/var/lib/hashistack-lab-tests/{self.name}/{name}/root"
+        outer = next(machine.pid for machine in machines() if machine.directory == root)
+        inner = Path(f"/proc/{outer}/task/{outer}/children").read_text(encoding="ascii").split()[0]
+        words = [*([] if os.geteuid() == 0 else ["sudo", "-n"]), "nsenter", "-t", inner, "-n", *command]
+        return subprocess.run(words, capture_output=True, text=True, timeout=20, check=True).stdout
+
+    def files(self, name: str) -> set[str]:
+        """What is on a machine, but for what any machine writes while it runs."""
+        found = set(self.sh(name, f"find / -xdev ! -type d ! -regex '{OF_ITSELF}'").splitlines())
+        packages = self.sh(name, "dpkg-query --show --showformat='package ${Package} ${db:Status-Status}\\n'")
+        return found | set(packages.splitlines())
 
 
 @pytest.fixture(scope="module")
@@ -126,21 +152,80 @@ def mine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     copy_project(made.place)
     made.boot("absent")
     made.boot("started")
-    made.run("cp -r inventories/example inventories/mine").require()
+    made.run(COPY).require()
     made.write_inventory()
+    made.before = {name: made.files(name) for name in made.addresses}
     yield made
     if not request.config.option.keep_lab:
         made.boot("absent")
         shutil.rmtree(made.folder)
 
 
+def test_all_that_is_wrong_is_said_before_anything_is_changed(mine: Mine) -> None:
+    mine.write_inventory(www={"lab_address": "192.0.2.44"})
+    mine.sh("north", "mkdir -p /opt/vault/data; systemd-run --unit=squatter python3 -m http.server 8500")
+    firewall = "table inet wall { chain input { type filter hook input priority 0; tcp dport 5432 reject; }; }"
+    mine.inside("store", "nft", firewall)
+    said = mine.run(UP)
+    mine.inside("store", "nft", "delete table inet wall")
+    mine.sh("north", "systemctl stop squatter; rm -r /opt/vault")
+    mine.write_inventory()
+    assert said.code != 0
+    problems = re.findall(r"^ +\d\. (.*)$", said.output.partition("4 problems found, nothing was changed:")[2], re.M)[
+        :4
+    ]
+    assert [re.sub(r"process \d+|10\.[\d.]+", "N", problem) for problem in problems] == [
+        "north: vault is there already (/opt/vault/data), and is not this lab's: take another machine, or remove it "
+        "and what it holds yourself.",
+        "north: port 8500 is taken by python3 (N): stop that there, or take another machine.",
+        "www: 192.0.2.44 is none of its own addresses (N): write the one at which the other machines reach it, as "
+        "lab_address on its line.",
+        "worker-7 does not reach store (N) at tcp port 5432 of postgresql (connection refused): let it through the "
+        "firewalls between them, or see the route.",
+    ], said.output[-4000:]
+    assert {name: mine.files(name) for name in mine.addresses} == mine.before
+
+
 def test_from_empty_machines_to_the_page(mine: Mine) -> None:
-    up = mine.run("make up INVENTORY=mine ARGS=-K").require()
+    up = mine.run(UP).require()
     assert up.recap["www"]["changed"] > 0
     page = mine.run(f"curl -s http://{mine.addresses['www']}/").require().output
     assert "worker-7" in page
+    mine.run(STATUS).require()
 
 
 def test_a_second_run_changes_nothing(mine: Mine) -> None:
-    again = mine.run("make up INVENTORY=mine ARGS=-K").require()
+    again = mine.run(UP).require()
     assert again.changed == {}, again.output[-6000:]
+
+
+def test_a_second_lab_does_not_take_a_machine_of_the_first(mine: Mine) -> None:
+    said = mine.run(f"LAB_NAME={own_lab(str(ROOT), 'two')} {UP}")
+    assert said.code != 0
+    assert f"www: it belongs to lab '{mine.name}' of the clone in {mine.place}: take another machine" in said.output
+    shutil.rmtree(mine.place / ".lab" / own_lab(str(ROOT), "two"))
+
+
+def test_it_goes_off_one_machine_and_its_data_stays(mine: Mine) -> None:
+    note = "curl -sf -H 'Content-Type: application/json' -d '{\"text\": \"kept\"}'"
+    mine.run(f"{note} http://{mine.addresses['www']}/api/notes").require()
+    off = mine.run(OFF_ONE.replace("backend-a", "store")).require()
+    assert set(off.changed) == {"store"}
+    left = mine.files("store") - mine.before["store"]
+    elsewhere = re.compile(
+        r"/var/lib/(consul|postgresql)/|/etc/postgresql/|/etc/hashistack-lab.json|package postgresql\S+ config"
+    )
+    assert [path for path in sorted(left) if not elsewhere.match(path)] == []
+    assert any(path.startswith("/var/lib/postgresql/15/main/base/") for path in left)
+    mine.run(UP).require()
+    assert "kept" in mine.run(f"curl -s http://{mine.addresses['www']}/").require().output
+
+
+def test_all_of_it_goes_and_leaves_the_machines_as_they_were(mine: Mine) -> None:
+    mine.run(ALL_GONE).require()
+    for name, before in mine.before.items():
+        assert sorted(mine.files(name) ^ before) == [], name
+    assert not (mine.place / ".lab" / mine.name).exists()
+    mine.sh("www", "getent passwd nginx frontend && exit 1; exit 0")
+    again = mine.run(OFF_ALL).require()
+    assert again.changed == {}
