@@ -181,8 +181,8 @@ def check_down(name: str, kind: str) -> None:
         raise RefusedError(f"'make down' removes containers: 'LAB_NAME={name} {down}' removes machines of kind {kind}.")
     if kind == OTHER:
         raise RefusedError(
-            f"'make down' removes machines that this computer made, not those of an inventory of your own: remove them "
-            f"yourself, and then their keys with 'rm -r .lab/{name}'."
+            "'make down' removes machines that this computer made, not those of an inventory of your own: take the lab "
+            "off them by playbooks/uninstall.yml (docs/your-machines.md)."
         )
 
 

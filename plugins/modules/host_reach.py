@@ -23,15 +23,16 @@ options:
     description: Seconds to wait for an answer.
     type: float
     default: 3
-author: HashiStack Lab
+author: HashiStack Lab (@hashistack-lab)
 attributes:
   check_mode:
+    description: Tells in check mode what it would change, and changes nothing.
     support: full
 """
 
 EXAMPLES = r"""
 - name: Try the way to the database
-  host_reach:
+  hashistack.lab.host_reach:
     name: web-1
     targets: [{ name: db-1, address: 192.0.2.21, port: 5432, service: postgresql, udp: false, listens: true }]
 """

@@ -10,7 +10,7 @@ description:
   - Finds everything on a machine that keeps the lab's roles from working, or that they would take over. Each problem is
     a sentence with its remedy. A machine that the lab has claimed already is asked only what can still change.
   - A machine without problems listens for two minutes at those of its ports that are free, so that the others can see
-    whether they reach it (M(host_reach)); claiming the machine ends that.
+    whether they reach it (M(hashistack.lab.host_reach)); claiming the machine ends that.
   - What the machine had before the lab is kept in C(/etc/hashistack-lab.json), for playbooks/uninstall.yml.
 options:
   state:
@@ -72,15 +72,16 @@ options:
     description: The controller's clock, in seconds since 1970.
     type: float
     required: true
-author: HashiStack Lab
+author: HashiStack Lab (@hashistack-lab)
 attributes:
   check_mode:
+    description: Tells in check mode what it would change, and changes nothing.
     support: full
 """
 
 EXAMPLES = r"""
 - name: Look at the machine
-  host_survey:
+  hashistack.lab.host_survey:
     name: web-1
     address: 192.0.2.11
     lab: { id: 0f3a, name: mine, folder: /home/ann/hashistack-lab }

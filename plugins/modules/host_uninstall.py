@@ -23,15 +23,16 @@ options:
     description: Whether the data goes too; of Consul, Vault and PostgreSQL, with the application's releases.
     type: bool
     default: false
-author: HashiStack Lab
+author: HashiStack Lab (@hashistack-lab)
 attributes:
   check_mode:
+    description: Tells in check mode what it would change, and changes nothing.
     support: full
 """
 
 EXAMPLES = r"""
 - name: Take the lab off this machine, and keep its data
-  host_uninstall:
+  hashistack.lab.host_uninstall:
     lab: 0f3a
 """
 
@@ -194,8 +195,9 @@ class Machine:
 
     def brought(self, name: str) -> bool:
         """Whether a package is one that the roles ask for."""
-        names = ("bind9-dnsutils", "dnsmasq-base", "logrotate", "nginx", "php-fpm", "postgresql", "python3-psycopg2")
-        return name in names or name.startswith("postgresql-1")
+        names = ("bind9-dnsutils", "dnsmasq-base", "logrotate", "nginx", "php-fpm", "python3-psycopg2")
+        # PostgreSQL's package tells apt never to remove its others by itself.
+        return name in names or name.startswith("postgresql")
 
     def remove_users(self) -> None:
         """Remove the accounts that the roles have made."""

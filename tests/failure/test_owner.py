@@ -110,7 +110,7 @@ def test_a_second_clone_touches_nothing(running: Running, elsewhere: Clone) -> N
         ("vagrant", "vagrant", "'LAB_NAME=v make vm-down' removes machines of kind vagrant"),
         ("vagrant", "containers", "is of kind vagrant, and this command is for kind containers"),
         ("containers", "vagrant", "is of kind containers, and this command is for kind vagrant"),
-        ("other", "own", "then their keys with 'rm -r .lab/v'"),
+        ("other", "own", "take the lab off them by playbooks/uninstall.yml"),
     ],
 )
 def test_down_keeps_the_keys_of_machines_that_it_does_not_remove(
@@ -120,6 +120,7 @@ def test_down_keeps_the_keys_of_machines_that_it_does_not_remove(
     own.mkdir()
     (own / "hosts.yml").write_text("lab: { children: { control: { hosts: { control-1: { lab_index: 11 } } } } }")
     (own / "group_vars").symlink_to("../group_vars")
+    (own / "connection.yml").symlink_to("../example/connection.yml")
     directory = elsewhere.place / ".lab" / "v"
     lab_owner.settle(str(directory), kind)
     (directory / "secrets.json").touch()

@@ -259,3 +259,18 @@ def test_two_labs_whose_machines_would_have_the_same_name(tmp_path: Path) -> Non
     )
     assert preflight.check_machine_names("lab", ["backend-1"], {"test": ["backend-1"]}) == []
     assert preflight.other_labs(str(tmp_path / "none" / "lab")) == {}
+
+
+def test_addresses_of_machines_that_exist_already() -> None:
+    assert preflight.check_own_addresses({"a": "192.0.2.1", "b": "198.51.100.1"}) == []
+    unknown, twice = preflight.check_own_addresses({"a": "web1.example.org", "b": "192.0.2.1", "c": "192.0.2.1"})
+    assert unknown.startswith("a: its address is not known: write 'ansible_host: ADDRESS' on its line")
+    assert twice == "c: 192.0.2.1 is b's already: each machine needs its own."
+
+
+def test_names_of_machines() -> None:
+    assert preflight.check_host_names(["web-1", "7"]) == []
+    assert preflight.check_host_names(["Web1.example.org"]) == [
+        "'Web1.example.org' is no name for a machine: write one of lower-case letters, digits and '-', such as "
+        "'web1-example-org: { ansible_host: Web1.example.org }'."
+    ]

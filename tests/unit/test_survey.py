@@ -1,0 +1,71 @@
+"""What is asked of machines that exist already follows from the table of services."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from plugins.filter.survey import machine_roles, ports, reach_targets, survey_problems
+from tools.lab import ROOT
+
+SERVICES = yaml.safe_load((ROOT / "inventories/group_vars/lab/services.yml").read_text(encoding="utf-8"))[
+    "lab_services"
+]
+GROUPS = {
+    "lab": ["c", "d", "b", "f"],
+    "control": ["c"],
+    "database": ["d"],
+    "backend": ["b"],
+    "frontend": ["f"],
+}
+HOSTVARS: dict[str, dict[str, Any]] = {
+    name: {"lab_address": f"192.0.2.{number}", "__survey": {"problems": [], "claimed": False}}
+    for number, name in enumerate(GROUPS["lab"], 1)
+}
+
+
+def ways(host: str, hostvars: dict[str, dict[str, Any]] = HOSTVARS) -> set[str]:
+    """Where a machine must come to, as ``name:port``."""
+    found = reach_targets(SERVICES, host, GROUPS, hostvars, GROUPS["lab"])
+    return {f"{target['name']}:{target['port']}{'u' if target['udp'] else ''}" for target in found}
+
+
+def test_ports_and_roles_of_a_machine() -> None:
+    assert ports(SERVICES, ["control"]) == [8200, 8201, 8300, 8301, 8501]
+    assert ports(SERVICES, ["frontend"]) == [80, 443, 8301]
+    assert machine_roles(SERVICES, ["backend"]) == ["backend", "consul", "dnsmasq", "nginx", "vault_agent"]
+
+
+def test_ways_between_machines() -> None:
+    gossip = {f"{name}:8301{kind}" for name in "cdbf" for kind in ("", "u")}
+
+    def but(host: str) -> set[str]:
+        return {way for way in gossip if not way.startswith(host)}
+
+    assert ways("f") == but("f") | {"c:8300", "b:8443"}
+    assert ways("b") == but("b") | {"c:8300", "c:8200", "d:5432"}
+    assert ways("c") == but("c") | {"d:5432"}
+    assert ways("d") == but("d") | {"c:8300"}
+    assert ways("") == {"c:8200", "c:8501", "f:443"}
+
+
+def test_what_does_not_listen_is_not_asked() -> None:
+    assert ways("", {**HOSTVARS, "f": {"lab_address": "", "__survey": {"problems": ["full"]}}}) == {"c:8200", "c:8501"}
+    assert ways("", {**HOSTVARS, "f": {"lab_address": "", "__survey": {"unreachable": True}}}) == {"c:8200", "c:8501"}
+
+
+def test_a_machine_that_lets_nobody_in_is_a_problem_among_the_others() -> None:
+    found = survey_problems(
+        {
+            "a": {"__survey": {"problems": ["a: full."]}, "__reach": {"problems": ["a does not reach c."]}},
+            "b": {"__survey": {"unreachable": True, "msg": "Permission denied\n(publickey)."}},
+            "c": {"__survey": {"problems": []}, "__reach": {"skipped": True}},
+        },
+        ["a", "b", "c"],
+    )
+    assert [problem[:70] for problem in found] == [
+        "a: full.",
+        "b: Ansible does not get in as root (Permission denied (publickey).): s",
+        "a does not reach c.",
+    ]
