@@ -123,6 +123,8 @@ MARK = "/etc/hashistack-lab.json"
 LISTENER = "/run/hashistack-lab-survey.pid"
 LISTEN_SECONDS = 120
 END_SECONDS = 5
+# What packages that the lab brings take along when they go, although it was there before: locales does.
+TAKEN = ("/etc/default/locale",)
 CLOCK_SECONDS = 30
 # What a lab makes and no package or role removes: systemd-creds' key, nginx's first page.
 LEFT = ("/var/lib/systemd/credential.secret", "/var/www/html/index.nginx-debian.html")
@@ -369,7 +371,12 @@ def before() -> dict[str, Any]:
                 resolv = {"content": stream.read()}
     command = ["dpkg-query", "--show", "--showformat=${Package} ${db:Status-Status}\n"]
     known = subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
+    files = {}
+    for path in TAKEN:
+        with contextlib.suppress(OSError), open(path, encoding="utf-8") as stream:
+            files[path] = stream.read()
     return {
+        "files": files,
         "absent": [path for path in LEFT if not os.path.exists(path)],
         "packages": sorted(line.split()[0] for line in known if line.endswith(" installed")),
         "resolv_conf": resolv,

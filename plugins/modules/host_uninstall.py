@@ -217,6 +217,10 @@ def uninstall(machine: Machine, mark: dict[str, Any], data: bool) -> None:
         remove(path)
     machine.run("systemctl", "daemon-reload")
     machine.remove_packages(mark["before"]["packages"], data)
+    for path, content in mark["before"]["files"].items():
+        if not os.path.exists(path):
+            with open(path, "w", encoding="utf-8") as stream:
+                stream.write(content)
     for path in existing(tuple(mark["before"]["absent"])) if data else ():
         remove(path)
     for folder in existing(FOLDERS):
