@@ -411,8 +411,8 @@ def listen(params: dict[str, Any]) -> None:
     )
     with open(LISTENER, "w", encoding="ascii") as stream:
         stream.write(str(process.pid))
-    assert process.stdout
-    process.stdout.readline()
+    if process.stdout:
+        process.stdout.readline()
 
 
 def main() -> None:

@@ -108,7 +108,7 @@ def kill_at(running: Running, moment: Moment, tasks: int, seconds: float = 400) 
     assert process.stdout
     for line in process.stdout:
         seen += line.startswith("TASK [")
-        if line.startswith(f"TASK [{moment.task}") and seen >= moment.nth * tasks:
+        if line.replace("hashistack.lab.", "").startswith(f"TASK [{moment.task}") and seen >= moment.nth * tasks:
             time.sleep(moment.delay)
             os.killpg(process.pid, signal.SIGKILL)
             reached = f"{line.rstrip().rstrip(' *')}, number {seen}, after {time.monotonic() - start:.0f} s"
