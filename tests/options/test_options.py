@@ -268,8 +268,8 @@ def test_the_value_is_seen(up: Running, option: str) -> None:
 
 @pytest.mark.parametrize("option", OUTPUT)
 def test_without_no_log_tasks_show_what_they_do(first_run: Run, option: str) -> None:
-    role = option.removesuffix("_no_log")
-    parts = re.findall(rf"^TASK \[hashistack\.lab\.{role} : (.*?)(?=^TASK |^PLAY |\Z)", first_run.output, re.MULTILINE | re.DOTALL)
+    role = f"hashistack.lab.{option.removesuffix('_no_log')}"
+    parts = re.findall(rf"^TASK \[{role} : (.*?)(?=^TASK |^PLAY |\Z)", first_run.output, re.MULTILINE | re.DOTALL)
     assert parts
     assert not [part.splitlines()[0] for part in parts if "has been hidden" in part]
 
