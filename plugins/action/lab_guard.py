@@ -13,12 +13,10 @@ from typing import Any
 
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
+from ansible_collections.hashistack.lab.plugins.module_utils import lab_owner
+from ansible_collections.hashistack.lab.plugins.module_utils.lab_owner import Owner, RefusedError
 
 PROJECT = Path(__file__).resolve().parents[2]
-
-from ansible_collections.hashistack.lab.plugins.module_utils import lab_owner  # noqa: E402
-from ansible_collections.hashistack.lab.plugins.module_utils.lab_owner import Owner, RefusedError  # noqa: E402
-
 SECONDS = 10
 """How long reading the machines' keys may take."""
 

@@ -138,7 +138,7 @@ FOREIGN = {
         "/opt/consul/*",
         "/usr/bin/consul",
         "/usr/local/bin/consul",
-        "/*/systemd/system/consul.service",
+        "/etc/systemd/system/consul.service",
         "/lib/systemd/system/consul.service",
     ),
     "dnsmasq": ("/etc/dnsmasq.conf", "/etc/systemd/system/dnsmasq.service", "/lib/systemd/system/dnsmasq.service"),
