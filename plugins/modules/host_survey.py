@@ -118,8 +118,8 @@ import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.hashistack.lab.plugins.module_utils.host_mark import MARK, read_mark
 
-MARK = "/etc/hashistack-lab.json"
 LISTENER = "/run/hashistack-lab-survey.pid"
 LISTEN_SECONDS = 120
 END_SECONDS = 5
@@ -349,15 +349,6 @@ def check_mark(mark: dict[str, Any], params: dict[str, Any]) -> list[str]:
     if mark["machine"] != name:
         return [f"{name}: it is this lab's machine {mark['machine']} already: give each machine one line."]
     return []
-
-
-def read_mark() -> dict[str, Any] | None:
-    """What the machine says of its lab."""
-    try:
-        with open(MARK, encoding="utf-8") as stream:
-            return dict(json.load(stream))
-    except (OSError, ValueError):
-        return None
 
 
 def before() -> dict[str, Any]:

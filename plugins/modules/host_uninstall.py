@@ -45,15 +45,14 @@ kept:
 
 import contextlib
 import glob
-import json
 import os
 import pwd
 import shutil
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.hashistack.lab.plugins.module_utils.host_mark import MARK, read_mark
 
-MARK = "/etc/hashistack-lab.json"
 # What the roles start, what serves first.
 UNITS = (
     "nginx.service",
@@ -248,10 +247,8 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    try:
-        with open(MARK, encoding="utf-8") as stream:
-            mark = dict(json.load(stream))
-    except FileNotFoundError:
+    mark = read_mark()
+    if mark is None:
         module.exit_json(changed=False, kept=[])
     if mark["lab"] != module.params["lab"] and not module.params["adopt"]:
         module.fail_json(

@@ -1,7 +1,8 @@
 """Machines that exist already: what docs/your-machines.md says works, with its commands as they stand there.
 
-Four bare Debian machines in two networks with a route between them. One logs in as a user who needs a password for
-sudo, by ssh's own settings, to the second network by a jump host. Nothing of a role is installed on them.
+Four bare machines, Debian 12 and 13, in two networks with a route between them. One logs in by ssh's own settings, to
+the second network by a jump host: as root, or as a user with sudo who needs a password or none. Nothing of a role is
+installed on them.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import yaml
 
 from plugins.module_utils.lab_owner import own_lab
 from plugins.module_utils.nspawn import machines
-from tests.running import Run, run_command
+from tests.running import BIN, Run, run_command
 from tools.lab import ROOT
 from tools.mutants import copy_project
 
@@ -35,13 +36,15 @@ OF_ITSELF = (
     r"\|.*\.pyc\|/etc/\(passwd\|group\|shadow\|gshadow\|subuid\|subgid\)-\|/etc/\.pwd\.lock\|.*/ld\.so\.cache"
 )
 pytestmark = pytest.mark.timeout(600)
-# Group, name in the inventory, host name, network.
+# Group, name in the inventory, host name, network, release, who logs in: root, or ann, whom sudo asks for a password.
 MACHINES = (
-    ("control", "north", "vm-1041", "m"),
-    ("database", "store", "vm-1042", "n"),
-    ("backend", "worker-7", "vm-1043", "n"),
-    ("frontend", "www", "vm-1044", "m"),
+    ("control", "north", "vm-1041", "m", "bookworm", "password"),
+    ("database", "store", "vm-1042", "n", "trixie", "root"),
+    ("backend", "worker-7", "vm-1043", "n", "bookworm", "nopasswd"),
+    ("frontend", "www", "vm-1044", "m", "trixie", "password"),
 )
+# What a machine's line says beside its address; all others log in as the inventory's user.
+LOGINS: dict[str, dict[str, str]] = {"root": {"ansible_user": "root"}, "password": {}, "nopasswd": {}}
 
 
 class Mine:
@@ -63,12 +66,11 @@ class Mine:
             for letter, network in networks.items()
         ]
         self.machines = []
-        for number, (_, name, hostname, letter) in enumerate(MACHINES, 11):
+        for number, (_, name, hostname, letter, release, login) in enumerate(MACHINES, 11):
             network = next(item for item in self.networks if item["letter"] == letter)
             self.addresses[name] = f"{networks[letter]}.{number}"
-            self.machines.append(
-                {**network, "name": name, "hostname": hostname, "address": self.addresses[name], "release": "bookworm"}
-            )
+            words = {"name": name, "hostname": hostname, "release": release, "login": login}
+            self.machines.append({**network, **words, "address": self.addresses[name]})
         self.password = secrets.token_hex(8)
 
     def boot(self, state: str) -> None:
@@ -93,7 +95,11 @@ class Mine:
         run_command([*map(str, words), "-e", f"@{file}"], ROOT, self.environment(), 200).require()
         common = f"IdentityFile {key}\nUserKnownHostsFile {self.folder / 'known_hosts'}\nUser ann\n"
         behind = " ".join(item["address"] for item in self.machines if item["letter"] == "n")
-        config.write_text(f"Host {behind}\nProxyJump {self.addresses['north']}\nHost *\n{common}", encoding="utf-8")
+        root = " ".join(item["address"] for item in self.machines if item["login"] == "root")
+        config.write_text(
+            f"Host {behind}\nProxyJump {self.addresses['north']}\nHost {root}\nUser root\nHost *\n{common}",
+            encoding="utf-8",
+        )
         password = self.folder / "password"
         password.touch(mode=0o600)
         password.write_text(self.password + "\n", encoding="utf-8")
@@ -101,8 +107,8 @@ class Mine:
     def write_inventory(self, **changes: Any) -> None:
         """Edit hosts.yml as the page says."""
         groups = {
-            group: {"hosts": {name: {"ansible_host": self.addresses[name]} | changes.get(name, {})}}
-            for group, name, _, _ in MACHINES
+            group: {"hosts": {name: {"ansible_host": self.addresses[name]} | LOGINS[login] | changes.get(name, {})}}
+            for group, name, _, _, _, login in MACHINES
         }
         common = {"lab_default_name": self.name, "ansible_user": "ann"}
         common["ansible_ssh_common_args"] = f"-F {self.folder / 'ssh_config'}"
@@ -153,6 +159,7 @@ class Mine:
 def mine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mine]:
     """The machines, and a clone in which the inventory has been copied."""
     made = Mine(tmp_path_factory.mktemp("mine"))
+    subprocess.run([BIN / "python", "-m", "tools.prepare", "base", "--release", "trixie"], cwd=ROOT, check=True)
     copy_project(made.place)
     made.boot("absent")
     made.boot("started")
@@ -220,9 +227,22 @@ def test_it_goes_off_one_machine_and_its_data_stays(mine: Mine) -> None:
     elsewhere = re.compile(r".*postgresql|/var/lib/consul/|/etc/hashistack-lab\.json")
     strangers = [path for path in sorted(left) if not elsewhere.match(path)]
     assert strangers == [], strangers
-    assert any(path.startswith("/var/lib/postgresql/15/main/base/") for path in left)
+    assert any(path.startswith("/var/lib/postgresql/17/main/base/") for path in left)
     mine.run(UP).require()
     assert "kept" in mine.run(f"curl -s http://{mine.addresses['www']}/").require().output
+
+
+def test_where_its_clone_is_gone_another_takes_it_off(mine: Mine) -> None:
+    other = own_lab(str(ROOT), "two")
+    command = f"LAB_NAME={other} {OFF_ONE.replace('backend-a', 'worker-7')}"
+    said = mine.run(command)
+    assert said.code != 0
+    assert f"belongs to lab '{mine.name}' of the clone in {mine.place}: uninstall it there, or, where" in said.output
+    mine.sh("worker-7", "systemctl is-active backend")
+    off = mine.run(f"{command} -e lab_adopt=true").require()
+    assert set(off.changed) == {"worker-7"}
+    assert "backend" not in mine.sh("worker-7", "systemctl list-units --no-legend --plain 'backend*'")
+    assert not (mine.place / ".lab" / other).exists()
 
 
 def test_all_of_it_goes_and_leaves_the_machines_as_they_were(mine: Mine) -> None:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shutil
+import time
 from typing import Any
 
+import pytest
 import yaml
 
 from plugins.filter.survey import machine_roles, ports, reach_targets, survey_problems
+from plugins.modules import host_survey
 from tools.lab import ROOT
 
 SERVICES = yaml.safe_load((ROOT / "inventories/group_vars/lab/services.yml").read_text(encoding="utf-8"))[
@@ -69,3 +75,52 @@ def test_a_machine_that_lets_nobody_in_is_a_problem_among_the_others() -> None:
         "b: Ansible does not get in as root (Permission denied (publickey).): s",
         "a does not reach c.",
     ]
+
+
+def said(**wanted: Any) -> list[str]:
+    """What the survey says of this very computer, but for what it says of it in any case."""
+
+    def check(**changes: Any) -> list[str]:
+        params = {
+            "name": "here",
+            "address": "127.0.0.1",
+            "roles": [],
+            "ports": [],
+            "loopback_ports": [],
+            "packages": [],
+        }
+        fit = {"loopback_ports": [], "memory": 1, "disk": 1, "now": time.time(), "releases": ["bookworm", "trixie"]}
+        kind = {"architectures": [os.uname().machine]}
+        return host_survey.check({**params, **fit, **kind, **changes}, claimed=False)
+
+    usual = check()
+    return [problem for problem in check(**wanted) if problem not in usual]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "sentence"),
+    [
+        (
+            {"memory": 4 * host_survey.memory_mib()},
+            r"here: it has \d+ MiB of memory, and its services take \d+: give it more\.",
+        ),
+        (
+            {"disk": shutil.disk_usage("/").total // host_survey.MEBIBYTE * 2},
+            r"here: it has \d+ MiB of disk free, and needs \d+: make room, or give it more\.",
+        ),
+        (
+            {"now": time.time() + 3600},
+            r"here: its clock is 3\d\d\d s behind this computer's: set it, best by .*",
+        ),
+        ({"now": time.time() - 3600}, r"here: its clock is 3\d\d\d s ahead of this computer's: .*"),
+        ({"address": "192.0.2.9"}, r"here: 192\.0\.2\.9 is none of its own addresses \(.*\): write the one .*"),
+    ],
+)
+def test_what_a_machine_lacks_is_said_with_its_remedy(wanted: dict[str, Any], sentence: str) -> None:
+    problems = said(**wanted)
+    assert len(problems) == 1, problems
+    assert re.fullmatch(sentence, problems[0]), problems
+
+
+def test_a_clock_that_is_a_little_late_is_no_problem() -> None:
+    assert said(now=time.time() + host_survey.CLOCK_SECONDS / 2) == []
