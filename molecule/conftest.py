@@ -15,9 +15,10 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import pytest_runtest_makereport, ssh_config  # noqa: F401 (a failed test prints journals)
+from tests.conftest import pytest_runtest_makereport  # noqa: F401 (a failed test prints journals)
 from tests.running import Running, wait_until
 from tools.lab import ROOT, Lab, load
+from tools.running import ssh_config
 
 SCENARIO = Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"])
 

@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 
 from plugins.module_utils.lab_owner import own_lab
-from tests import running as deadlines
 from tests.running import Run, Running, journal
+from tools import running as deadlines
 from tools.lab import ROOT, Lab, load
+from tools.running import ssh_config
 
 UP_SECONDS = 900
 
@@ -65,16 +66,6 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
     running = getattr(item, "funcargs", {}).get("running")
     if report.when == "call" and report.failed and mark and isinstance(running, Running):
         report.sections.append(("journals", journal(running, mark.args)))
-
-
-def ssh_config(lab: Lab, folder: Path) -> Path:
-    """An ssh_config for the lab's machines, with one connection kept for each."""
-    path = folder / "ssh_config"
-    blocks = [machine.ssh_config(machine.name) for machine in lab.machines]
-    common = f"Host *\n  ControlMaster auto\n  ControlPath {folder}/%C\n  ControlPersist 60\n  ConnectTimeout 10\n"
-    path.write_text("\n".join([*blocks, common]), encoding="utf-8")
-    path.chmod(0o600)
-    return path
 
 
 class Watcher:

@@ -20,9 +20,9 @@ from typing import NamedTuple
 import pytest
 import yaml
 
-from tests.conftest import ssh_config
 from tests.running import Running
 from tools.lab import ROOT, load
+from tools.running import ssh_config
 
 
 class Moment(NamedTuple):

@@ -21,9 +21,9 @@ import pytest
 import yaml
 from cryptography import x509
 
-from tests.conftest import ssh_config
 from tests.running import Run, Running, wait_until
 from tools.lab import ROOT, load
+from tools.running import ssh_config
 
 VALUES = Path(__file__).parent / "values.yml"
 GIVEN: dict[str, Any] = yaml.safe_load(VALUES.read_text(encoding="utf-8"))
