@@ -46,6 +46,10 @@ down: venv ## Remove the lab; KEEP=1 only stops its machines and keeps their dat
 bench: prepare ## Measure the times and the memory of a lab of its own; MACHINES=25 for a large one
 	@$(BIN)/python -m tools.bench $(if $(MACHINES),--machines $(MACHINES))
 
+.PHONY: failures
+failures: prepare ## Break a lab of its own while a client uses it, and count; FAULT=name RUNS=1 KEEP=1
+	@$(BIN)/python -m tools.failures $(FAULT:%=--fault %) $(if $(RUNS),--runs $(RUNS)) $(if $(KEEP),--keep)
+
 .PHONY: collection
 collection: venv ## Build the roles and modules as a collection, for playbooks of your own
 	@$(BIN)/ansible-galaxy collection build --force --output-path dist

@@ -1,0 +1,234 @@
+"""How what a client saw is judged, told and kept; and that the client waits for no answer before the next request."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from tools.failures import report
+from tools.failures.client import Request, Settings
+from tools.failures.faults import FAULTS
+from tools.failures.measure import Asked, Fault, Look, Marks, Seen, judge, out_of_names, quantile
+from tools.lab import ROOT
+from tools.status import BAD, Line
+
+BACKENDS, DATABASES = ["10.0.0.1", "10.0.0.2"], ["10.0.0.9"]
+
+
+def request(number: int, code: int = 200, seconds: float = 0.01, **more: Any) -> Request:
+    """One of 40 in a second; the lab is broken at 100."""
+    return Request(number, ("read", "write", "status")[number % 3], 98 + number / 40, seconds, code, **more)
+
+
+def names(at: float, backends: list[str]) -> tuple[float, dict[str, list[str]]]:
+    return at, {"backend.service.consul": backends, "postgresql.service.consul": DATABASES}
+
+
+def seen(*others: Request, **more: Any) -> Seen:
+    """Ten seconds in which all went well, but for these requests."""
+    odd = {other.number: other for other in others}
+    requests = [odd.get(number) or request(number) for number in range(400)]
+    values: dict[str, Any] = {"mended": None, "since": 100, "healed": 101, "names": [names(98, BACKENDS)]}
+    return Seen("x", requests, 100, **values | more)
+
+
+def problems(marks: Marks, what: Seen, victim: bool = False) -> list[str]:
+    fault = Fault("x", "x", lambda _scene: None, marks, victim=(lambda _scene: "backend-1") if victim else None)
+    return judge(SimpleNamespace(), fault, what)  # type: ignore[arg-type]
+
+
+def test_what_went_well_holds() -> None:
+    assert problems(Marks(p99=0.3, out=2, stays=True, healed=2), seen()) == []
+
+
+@pytest.mark.parametrize(
+    ("marks", "what", "said"),
+    [
+        (Marks(), seen(request(90, 503, problem="no backend")), "1 requests failed, the first a read at +0.2 s: 503"),
+        (Marks(), seen(request(91, 0)), "no answer"),
+        (Marks(failed=None), seen(lost=1), "1 acknowledged writes were lost"),
+        (Marks(failed=None), seen(doubled=2), "2 were there twice"),
+        (
+            Marks(p99=0.3),
+            seen(*(request(number, seconds=0.4) for number in (100, 110, 120))),
+            "p99 was 400 ms, not 300",
+        ),
+        (Marks(out=2), seen(out=3.2), "its address was in DNS for 3.2 s, not 2"),
+        (Marks(out=2), seen(mended=110, since=110, healed=111), "its address never left DNS"),
+        (Marks(out=2), seen(healed=104), "its address never left DNS"),
+        (Marks(stays=True), seen(names=[names(98, BACKENDS), names(101, BACKENDS[:1])]), "a name lost an address"),
+        (Marks(), seen(healed=None, looks=[Look(101, "no leader", "", "", 3, frozenset())]), "in 90 s: no leader"),
+        (Marks(healed=2), seen(healed=105), "it healed after 5.0 s, not 2"),
+        (Marks(absence=5), seen(request(90, 503)), "1 requests failed before 5 s"),
+        (Marks(absence=5), seen(request(90, 503, 8)), "1 requests had no 503 in JSON within 5 s"),
+        (Marks(absence=5), seen(request(90, 503, 5, json=False)), "1 requests had no 503 in JSON within 5 s"),
+    ],
+)
+def test_each_mark_that_does_not_hold_is_said(marks: Marks, what: Seen, said: str) -> None:
+    assert any(said in problem for problem in problems(marks, what)), problems(marks, what)
+
+
+def test_beyond_an_absence_a_503_in_time_is_right() -> None:
+    assert problems(Marks(absence=5), seen(request(90, 503, 5.0), request(380, 503, 0.1))) == []
+
+
+@pytest.mark.parametrize(
+    ("healthy", "failing", "said"),
+    [
+        (True, True, ["status was not red 2 s after the break, while 1 requests failed"]),
+        (False, False, ["status was red 2 s after the break, while no request failed: Page x: away"]),
+        (True, False, []),
+        (False, True, []),
+    ],
+)
+def test_status_is_compared_with_what_the_client_saw(healthy: bool, failing: bool, said: list[str]) -> None:
+    lines = [] if healthy else [Line("Page", "x", "away", level=BAD)]
+    requests = [request(170, 503)] if failing else []
+    told = seen(*requests, asked=[Asked(102, 103, healthy, lines)]).mismatches()
+    assert [problem.strip() for problem in told] == said
+
+
+def test_what_failed_just_before_status_was_asked_may_be_told_or_not() -> None:
+    for healthy in (True, False):
+        assert seen(request(150, 503), asked=[Asked(102, 103, healthy, [])]).mismatches() == []
+
+
+def test_the_first_answer_without_the_address_counts() -> None:
+    changes = [names(98, BACKENDS), names(101.5, BACKENDS[1:]), names(109, BACKENDS)]
+    assert out_of_names(changes, BACKENDS[0], 100) == 1.5
+    assert out_of_names(changes, BACKENDS[1], 100) is None
+
+
+def test_a_quantile_is_a_value_that_was_seen() -> None:
+    assert quantile([3, 1, 2], 0.5) == 2
+    assert quantile([float(number) for number in range(100)], 0.99) == 99
+    assert quantile([], 0.99) == 0
+
+
+def test_a_page_keeps_what_was_not_measured_again() -> None:
+    page = "# Failures\n<!-- table -->\n<!-- end -->\nMore.\n"
+    first = report.merge(page, ["a", "b"], {"b": ("| `b` | old |", ["- `b`, run 1: slow."])}, "Monday")
+    second = report.merge(first, ["a", "b"], {"a": ("| `a` | new |", ["- `a`, run 2: lost."])}, "Tuesday")
+    assert [line for line in second.splitlines() if "`" in line] == [
+        "| `a` | new |",
+        "| `b` | old |",
+        "- `a`, run 2: lost.",
+        "- `b`, run 1: slow.",
+    ]
+    assert "Tuesday" in second
+    assert "Monday" not in second
+    assert "Not measured yet: `a`." in first
+    third = report.merge(second, ["a", "b"], {"b": ("| `b` | well |", [])}, "Wednesday")
+    assert "slow" not in third
+
+
+def test_a_line_counts_all_runs() -> None:
+    line = report.row(FAULTS[0], [seen(), seen(request(90, 503), healed=104, out=1.5, problems=["no"])])
+    assert line.split(" | ")[2:] == [
+        "2",
+        "800",
+        "1",
+        "0",
+        "10 ms",
+        "10 ms",
+        "10 ms",
+        "1.5 s",
+        "2.5 s",
+        "4.0 s",
+        "1 of 2 |",
+    ]
+
+
+def test_the_picture_has_a_point_for_each_request() -> None:
+    root = ElementTree.fromstring(report.picture(FAULTS[0], seen(request(90, 503), out=1.5)))
+    points = [point.get("class") for point in root.iter("{http://www.w3.org/2000/svg}circle")]
+    assert len(points) == 400 + 4
+    assert points.count("failed") == 1 + 1
+    words = [text.text or "" for text in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert [word for word in words if word.endswith(" s") and "," in word] == [
+        "broken, 0.0 s",
+        "out of DNS, 1.5 s",
+        "as before, 1.0 s",
+    ]
+
+
+def test_each_fault_has_a_name_of_its_own() -> None:
+    assert len({fault.name for fault in FAULTS}) == len(FAULTS)
+    assert any(fault.quick for fault in FAULTS)
+
+
+@pytest.fixture
+def slow_server() -> Iterator[str]:
+    """A server that lets each read wait for two seconds, and refuses each status with a page of HTML."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            if "notes" in self.path:
+                time.sleep(2)
+            self.answer(200 if "notes" in self.path else 502)
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.answer(201)
+
+        def answer(self, code: int) -> None:
+            self.send_response(code)
+            self.send_header("Content-Type", "application/json" if code < 300 else "text/html")
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+def test_the_client_ends_with_its_input(slow_server: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tools.failures.client"],
+        input=json.dumps(dataclasses.asdict(Settings(slow_server, "", "test", 30, 3000))) + "\n",
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+        cwd=ROOT,
+    )
+    assert len(done.stdout.splitlines()) < 10
+
+
+def test_the_client_keeps_its_rate_whatever_answers_take(slow_server: str) -> None:
+    settings = Settings(slow_server, "", "test", 30, 30)
+    with subprocess.Popen(
+        [sys.executable, "-m", "tools.failures.client"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        print(json.dumps(dataclasses.asdict(settings)), file=process.stdin, flush=True)
+        told = sorted((Request(**json.loads(line)) for line in process.stdout), key=lambda one: one.number)
+    assert [one.number for one in told] == list(range(30))
+    assert told[-1].at - told[0].at == pytest.approx(29 / 30, abs=0.01)
+    by_kind = {kind: [one for one in told if one.kind == kind] for kind in ("read", "write", "status")}
+    assert all(one.good and one.seconds >= 2 for one in by_kind["read"])
+    assert all(one.code == 201 and one.seconds < 1 for one in by_kind["write"])
+    assert all(one.code == 502 and not one.good and not one.json for one in by_kind["status"])

@@ -1,0 +1,164 @@
+"""`make failures`: break a lab of its own on purpose while a client uses it, and count what the client saw.
+
+    make failures                             every fault three times; ends green if every mark holds
+    make failures FAULT=backend-killed RUNS=1 one fault once
+    make failures KEEP=1                      leave the lab up, for the next time
+
+The table is printed, and its lines are put into docs/failures.md; a picture of each fault's last run is in
+.lab/logs/failures/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from plugins.module_utils.lab_owner import RefusedError, own_lab
+from tools.bench import machine_size
+from tools.failures import report
+from tools.failures.faults import FAULTS, rescue
+from tools.failures.measure import Fault, Scene, Seen, clear_up, quantile, run
+from tools.lab import ROOT, LabError, load
+from tools.running import ssh_config
+
+PAGE = ROOT / "docs" / "failures.md"
+PICTURES = ROOT / ".lab" / "logs" / "failures"
+SHOWN = ("backend-killed", ROOT / "docs" / "images" / "failures.svg")
+"""The fault whose picture is in the documentation, and where."""
+INVENTORY = ROOT / "inventories" / "containers"
+
+
+class Progress:
+    """What happens now, in one line that is written over where a person looks."""
+
+    def __init__(self) -> None:
+        self.begin = time.monotonic()
+        self.words = ""
+        self.live = sys.stderr.isatty()
+
+    def next(self, words: str) -> None:
+        """Something new begins."""
+        self.begin, self.words = time.monotonic(), words
+
+    def say(self, text: str) -> None:
+        """Say how it is."""
+        if self.live:
+            print(
+                f"\r\033[K{self.words}, {time.monotonic() - self.begin:.0f} s: {text}",
+                end="",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def end(self, text: str) -> None:
+        """Say how it ended."""
+        clear = "\r\033[K" if self.live else ""
+        print(f"{clear}{self.words}, {time.monotonic() - self.begin:.0f} s: {text}", file=sys.stderr, flush=True)
+
+
+def result(seen: Seen) -> str:
+    """How a run ended, in a line and one more for each mark that did not hold."""
+    healed = "never" if seen.healing is None else f"{seen.healing:.1f} s"
+    p99 = report.milliseconds(quantile([request.seconds for request in seen.during], 0.99))
+    out = "" if seen.out is None else f", out of DNS after {seen.out:.1f} s"
+    text = f"{len(seen.requests)} requests, {len(seen.failed)} failed, p99 {p99}{out}, healed after {healed}"
+    lines = [f"    {problem}" for problem in [*seen.problems, *seen.mismatches()]]
+    return "\n".join([text + (": held" if not lines else ""), *lines])
+
+
+def measure(scene: Scene, faults: Sequence[Fault], runs: int, progress: Progress) -> dict[str, list[Seen]]:
+    """Make each fault so often; what was seen."""
+    found: dict[str, list[Seen]] = {}
+    for fault in faults:
+        for number in range(1, runs + 1):
+            progress.next(f"{fault.name}, run {number} of {runs}")
+            seen = run(scene, fault, progress.say)
+            found.setdefault(fault.name, []).append(seen)
+            progress.end(result(seen))
+            report.write_picture(PICTURES / f"{fault.name}.svg", fault, seen)
+            if seen.healed is None:
+                progress.next("putting the lab right")
+                rescue(scene)
+                progress.end("done")
+        print(report.row(fault, found[fault.name]), flush=True)
+        write(faults, found, fault)
+    return found
+
+
+def write(_faults: Sequence[Fault], found: dict[str, list[Seen]], fault: Fault) -> None:
+    """Put a fault's line into the page, as soon as there is one."""
+    size = f"{datetime.datetime.now(datetime.UTC).date()}: {machine_size()}."
+    measured = {fault.name: (report.row(fault, found[fault.name]), report.causes(fault, found[fault.name]))}
+    text = PAGE.read_text(encoding="utf-8")
+    PAGE.write_text(report.merge(text, [fault.name for fault in FAULTS], measured, size), encoding="utf-8")
+    if fault.name == SHOWN[0]:
+        report.write_picture(SHOWN[1], fault, found[fault.name][-1])
+
+
+def verdict(found: dict[str, list[Seen]]) -> bool:
+    """Say how many marks held and how often `make status` was right; whether all is as it should be."""
+    runs = [seen for each in found.values() for seen in each]
+    asked = sum(len(seen.asked) for seen in runs)
+    wrong = sum(len(seen.mismatches()) for seen in runs)
+    held = sum(not seen.problems for seen in runs)
+    print(f"\nmake status was asked {asked} times, and right {asked - wrong} times.")
+    print(f"{held} of {len(runs)} runs held every mark.")
+    return held == len(runs) and not wrong
+
+
+def stop(_number: int, _frame: object) -> None:
+    """End as Ctrl-C does, so that what is broken is mended."""
+    raise KeyboardInterrupt
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Bring a lab up, break it, count, and remove it."""
+    names = [fault.name for fault in FAULTS]
+    parser = argparse.ArgumentParser(
+        prog="make failures", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--fault", action="append", choices=names, metavar="NAME", help=f"one of {', '.join(names)}")
+    parser.add_argument("--runs", type=int, default=3, help="how often each (default 3)")
+    parser.add_argument("--keep", action="store_true", help="leave the lab up")
+    options = parser.parse_args(arguments)
+    if options.runs < 1:
+        parser.error("RUNS must be at least 1")
+    faults = [fault for fault in FAULTS if not options.fault or fault.name in options.fault]
+    # Never the one that .lab/env may have set: it is broken.
+    os.environ["LAB_NAME"] = own_lab(str(ROOT), "fail")
+    signal.signal(signal.SIGTERM, stop)
+    progress = Progress()
+    with tempfile.TemporaryDirectory() as folder:
+        scene: Scene | None = None
+        try:
+            lab = load([str(INVENTORY)])
+            scene = Scene(lab, [str(INVENTORY)], [], ssh_config(lab, Path(folder)))
+            progress.next(f"the lab {lab.name} comes up")
+            scene.playbook("site.yml").require()
+            progress.end("it is up")
+            if name := clear_up(scene, FAULTS):
+                progress.next(f"a run was killed in {name}")
+                rescue(scene)
+                progress.end("mended")
+            found = measure(scene, faults, options.runs, progress)
+        except (LabError, RefusedError) as error:
+            print(error, file=sys.stderr)
+            return 2
+        except KeyboardInterrupt:
+            print("\nInterrupted; what was broken has been mended.", file=sys.stderr)
+            return 130
+        finally:
+            if scene and not options.keep:
+                scene.playbook("playbooks/down.yml").require()
+        return 0 if verdict(found) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,481 @@
+"""What is broken, each in a few lines: what breaks, what mends it, and what must hold.
+
+A new one is a `Fault` in `FAULTS`. What it does are commands that an administrator would give; `measure.Scene` has
+those that are given to a whole machine (`kill`, `start`, `cut`, `join`, `reboot`). What a fault leaves behind when a
+run is killed, or does not heal, `rescue` puts right.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+from tools.failures.measure import Fault, Marks, Scene, Seen
+from tools.lab import ROOT
+from tools.running import active, leader, wait_until
+
+SERVICE_FILE = "/run/secrets/pg_service.conf"
+POSTGRESQL = "postgresql@*"
+NO_FAILURE = Marks()
+GUNICORN = Marks(out=2, p99=0.3)
+MACHINE = Marks(out=4, p99=0.5)
+CONSUL = Marks(stays=True, p99=0.5)
+DATABASE = Marks(absence=5, stays=True, healed=2)
+CREDENTIALS = Marks(failed=None, stays=True, healed=5)
+
+# Takes memory until the kernel kills one of the processes that are named, which it must do first.
+HOG = """
+import os, sys
+victims = sys.argv[1:]
+for pid in victims:
+    open(f"/proc/{pid}/oom_score_adj", "w").write("1000")
+open("/proc/self/oom_score_adj", "w").write("-900")
+held = []
+while len(held) < 120 and all(os.path.exists(f"/proc/{pid}") for pid in victims):
+    held.append(b"x" * (16 << 20))
+    held[-1] = bytearray(held[-1])
+"""
+
+# 200 connections that say no more than half of a request, 2,000 requests in a second, and bodies that are cut off.
+NUISANCE = """
+import concurrent.futures, socket, ssl, sys, time
+address = sys.argv[1]
+trusting = ssl._create_unverified_context()
+def connect():
+    return trusting.wrap_socket(socket.create_connection((address, 443), 5))
+stalled = []
+for number in range(200):
+    try:
+        stalled.append(socket.create_connection((address, 80), 5))
+        stalled[-1].send(b"GET /api/status HTTP/1.1\\r\\nHost: x\\r\\n")
+    except OSError:
+        pass
+def many(count):
+    try:
+        with connect() as kept:
+            for number in range(count):
+                kept.send(b"GET /api/status HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n")
+                kept.recv(65536)
+    except OSError:
+        pass
+def cut(number):
+    try:
+        with connect() as kept:
+            kept.send(b"POST /api/notes HTTP/1.1\\r\\nHost: x\\r\\nContent-Length: 99\\r\\n\\r\\n{")
+    except OSError:
+        pass
+with concurrent.futures.ThreadPoolExecutor(20) as pool:
+    for _ in range(20):
+        pool.submit(many, 100)
+    list(pool.map(cut, range(50)))
+time.sleep(3)
+"""
+
+
+# What breaks ----------------------------------------------------------------------------------------------------------
+
+
+def out_of_memory(scene: Scene) -> None:
+    """Let the backend's machine run out of memory, and gunicorn be what the kernel kills."""
+    unit = "/sys/fs/cgroup/systemd/system.slice/backend.service /sys/fs/cgroup/system.slice/backend.service"
+    pids = scene.sh(scene.instance, f"cat $(find {unit} -name cgroup.procs 2>/dev/null)").split()
+    scene.sh(scene.instance, "python3 - " + " ".join(pids), stdin=HOG)
+
+
+def next_release(scene: Scene) -> Path:
+    """The backend's folder with a version of its own."""
+    folder = scene.lab.directory / "next-release"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(ROOT / "app" / "backend" / "src", folder, ignore=shutil.ignore_patterns("__pycache__"))
+    file = folder / "lab_backend" / "__init__.py"
+    file.write_text(
+        re.sub(r'(__version__ = ").*"', r'\g<1>99.0.0"', file.read_text(encoding="utf-8")), encoding="utf-8"
+    )
+    return folder
+
+
+def release_next(scene: Scene) -> None:
+    """Bring a new release to all backends, as an upgrade does."""
+    scene.playbook("site.yml", "--tags", "backend", "-e", f"backend_source={next_release(scene)}").require()
+
+
+def release_back(scene: Scene) -> None:
+    """Bring the project's own back."""
+    scene.playbook("site.yml", "--tags", "backend").require()
+
+
+def kill_leader(scene: Scene) -> None:
+    """Kill the machine of Consul's leader."""
+    scene.kill(wait_until(lambda: leader(scene), 10, "Consul has a leader"))
+
+
+def kill_follower(scene: Scene) -> None:
+    """Kill the machine of a server that does not lead."""
+    first = wait_until(lambda: leader(scene), 10, "Consul has a leader")
+    scene.kill(next(name for name in scene.names("control") if name != first))
+
+
+def kill_active_vault(scene: Scene) -> None:
+    """Kill the machine of Vault's active node."""
+    scene.kill(wait_until(lambda: active(scene), 10, "Vault has an active node"))
+
+
+def seal_all(scene: Scene) -> None:
+    """Seal Vault as an operator does: only an active node can be told to, and then the next one is active."""
+    for _ in scene.names("control"):
+        name = wait_until(lambda: active(scene), 30, "another node is active")
+        scene.lab.vault(scene.lab.machine(name)).sys.seal()
+
+
+def start_vault_again(scene: Scene) -> None:
+    """What `make status` says of a sealed node."""
+    scene.each("control", "systemctl restart vault")
+
+
+def all_machines(scene: Scene) -> list[str]:
+    """The names of all machines."""
+    return [machine.name for machine in scene.lab.machines]
+
+
+def revoke_all(scene: Scene) -> None:
+    """`vault lease revoke -prefix database/creds/`."""
+    scene.lab.vault(timeout=30).sys.revoke_prefix("database/creds/")
+
+
+def drop_role(scene: Scene) -> None:
+    """Drop the user of one backend by hand."""
+    user = scene.sh(scene.instance, f"sed -n s/^user=//p {SERVICE_FILE}").strip()
+    scene.sql(f'DROP ROLE "{user}"')
+
+
+def restore_dump(scene: Scene) -> None:
+    """Put a dump of the database back, on a server that does not know the users whom Vault has made since."""
+    scene.sh(
+        scene.database,
+        "set -e; pg_dump -U postgres -Fc lab > /var/tmp/lab.dump;"
+        " psql -U postgres -qc 'DROP DATABASE lab WITH (FORCE)';"
+        " pg_restore -U postgres -C -d postgres /var/tmp/lab.dump; rm /var/tmp/lab.dump;"
+        " psql -U postgres -XAtqc \"SELECT format('DROP ROLE %I', rolname) FROM pg_roles WHERE rolname LIKE 'v-%'\""
+        " | psql -U postgres -q",
+    )
+
+
+def half_a_file(scene: Scene) -> None:
+    """Leave half of the service file, as something that writes it in place would."""
+    scene.sh(scene.instance, f'f={SERVICE_FILE}; half=$(head -c 60 $f); echo "$half" > $f')
+
+
+def cut_from_control(scene: Scene) -> None:
+    """Cut one backend off from the control machines alone."""
+    addresses = ", ".join(machine.address for machine in scene.lab.group("control"))
+    scene.cut(scene.instance, f"ip saddr {{ {addresses} }} drop", f"ip daddr {{ {addresses} }} drop")
+
+
+def nuisance(scene: Scene) -> None:
+    """Be a client that is a nuisance, from another machine than the good client."""
+    address = scene.lab.group("frontend")[0].address
+    scene.sh(scene.names("control")[-1], f"python3 - {address}", stdin=NUISANCE, timeout=120)
+
+
+def rescue(scene: Scene) -> None:
+    """Put right whatever was broken, without a word on what it was: for runs that were cut off, or did not heal."""
+    scene.start()
+    scene.join()
+    for machine in scene.lab.machines:
+        for entry in scene.lab.services_of(machine).values():
+            for unit in entry["units"]:
+                scene.attempt(machine.name, f"systemctl kill -s CONT '{unit}'")
+    scene.each("backend", "systemctl restart vault-agent")
+    scene.playbook("site.yml").require()
+
+
+# What must hold -------------------------------------------------------------------------------------------------------
+
+
+def new_leader(_scene: Scene, seen: Seen) -> list[str]:
+    """Another server of Consul leads within 5 s."""
+    before = seen.before.leader if seen.before else ""
+    return within("a new leader", seen.after(lambda look: look.leader not in ("", before)), 5)
+
+
+def new_active(_scene: Scene, seen: Seen) -> list[str]:
+    """Another node of Vault is active within 5 s."""
+    before = seen.before.active if seen.before else ""
+    return within("a new active Vault", seen.after(lambda look: look.active not in ("", before)), 5)
+
+
+def unsealed(scene: Scene, seen: Seen) -> list[str]:
+    """All nodes of Vault are unsealed within 20 s."""
+    nodes = len(scene.names("control"))
+    last = max((look.at for look in seen.looks if look.unsealed < nodes), default=seen.since)
+    return within("all of Vault unsealed", last - seen.since, 20)
+
+
+def within(what: str, seconds: float | None, mark: float) -> list[str]:
+    """A sentence where something came too late, or never."""
+    if seconds is None or seconds > mark:
+        return [f"{what} came {'never' if seconds is None else f'after {seconds:.1f} s'}, not within {mark:g} s"]
+    return []
+
+
+def both_versions(_scene: Scene, seen: Seen) -> list[str]:
+    """The page shows both versions while one follows the other."""
+    shown = max((len(look.versions) for look in seen.looks), default=0)
+    return [] if shown > 1 else ["the page never showed two versions"]
+
+
+def not_restarted(scene: Scene, _seen: Seen) -> list[str]:
+    """No backend was restarted."""
+    ages = {name: scene.sh(name, f"ps -o etimes= -p {pid}").strip() for name, pid in scene.pids().items()}
+    longest = max(int(age) for age in ages.values())
+    young = [name for name, age in ages.items() if int(age) < min(longest, 15)]
+    return [f"{name} was restarted" for name in young]
+
+
+def warned(_scene: Scene, seen: Seen) -> list[str]:
+    """`make status` warned before the credentials ended."""
+    told = [line for asked in seen.asked for line in asked.lines if line.level != "good" and "redential" in f"{line}"]
+    return [] if told else ["status never warned of the credentials' end"]
+
+
+FAULTS: tuple[Fault, ...] = (
+    Fault(
+        "gunicorn-killed",
+        "a backend's gunicorn killed",
+        lambda scene: scene.signal([scene.instance], "KILL", "backend"),
+        GUNICORN,
+        victim=lambda scene: scene.instance,
+        quick=True,
+    ),
+    Fault(
+        "gunicorn-hung",
+        "a backend's gunicorn hung (SIGSTOP) for 8 s",
+        lambda scene: scene.signal([scene.instance], "STOP", "backend"),
+        GUNICORN,
+        mends=lambda scene: scene.signal([scene.instance], "CONT", "backend"),
+        hold=8,
+        victim=lambda scene: scene.instance,
+    ),
+    Fault(
+        "gunicorn-memory",
+        "a backend's gunicorn killed since its machine is out of memory",
+        out_of_memory,
+        GUNICORN,
+        victim=lambda scene: scene.instance,
+    ),
+    Fault(
+        "backend-killed",
+        "a backend's machine killed, started after 10 s",
+        lambda scene: scene.kill(scene.instance),
+        MACHINE,
+        mends=Scene.start,
+        hold=10,
+        victim=lambda scene: scene.instance,
+        quick=True,
+    ),
+    Fault(
+        "backend-cut",
+        "a backend's network cut for 10 s",
+        lambda scene: scene.cut(scene.instance),
+        MACHINE,
+        mends=Scene.join,
+        hold=10,
+        victim=lambda scene: scene.instance,
+    ),
+    Fault(
+        "release",
+        "a new release of the backend to all, one at a time, and back",
+        release_next,
+        NO_FAILURE,
+        mends=release_back,
+        more=both_versions,
+    ),
+    Fault(
+        "consul-leader",
+        "the machine of Consul's leader killed, started after 10 s",
+        kill_leader,
+        CONSUL,
+        mends=Scene.start,
+        hold=10,
+        more=new_leader,
+    ),
+    Fault(
+        "consul-follower",
+        "the machine of another server of Consul killed, started after 10 s",
+        kill_follower,
+        CONSUL,
+        mends=Scene.start,
+        hold=10,
+    ),
+    Fault(
+        "consul-client",
+        "a backend's Consul agent killed",
+        lambda scene: scene.signal([scene.instance], "KILL", "consul"),
+        Marks(p99=0.5),
+    ),
+    Fault(
+        "consul-quorum",
+        "Consul without a quorum for 60 s: two of three servers hung",
+        lambda scene: scene.signal(scene.names("control")[1:], "STOP", "consul"),
+        CONSUL,
+        mends=lambda scene: scene.signal(scene.names("control")[1:], "CONT", "consul"),
+        hold=60,
+    ),
+    Fault(
+        "vault-active",
+        "the machine of Vault's active node killed, started after 10 s",
+        kill_active_vault,
+        CONSUL,
+        mends=Scene.start,
+        hold=10,
+        more=new_active,
+    ),
+    Fault(
+        "vault-all",
+        "Vault killed on all machines",
+        lambda scene: scene.each("control", "systemctl kill -s KILL vault"),
+        Marks(stays=True, p99=0.5),
+        more=unsealed,
+    ),
+    Fault(
+        "vault-sealed",
+        "Vault sealed by an operator for 5 minutes",
+        seal_all,
+        Marks(stays=True, p99=0.5),
+        mends=start_vault_again,
+        hold=300,
+        more=not_restarted,
+    ),
+    Fault(
+        "control-rebooted",
+        "all control machines rebooted at once",
+        lambda scene: scene.reboot(*scene.names("control")),
+        Marks(stays=True, healed=45),
+        more=unsealed,
+    ),
+    Fault(
+        "all-rebooted",
+        "all machines rebooted at once",
+        lambda scene: scene.reboot(*all_machines(scene)),
+        Marks(failed=None, healed=45),
+        more=unsealed,
+        patience=120,
+    ),
+    Fault(
+        "all-killed",
+        "all machines killed at once, as by a power cut, and started",
+        lambda scene: scene.kill(*all_machines(scene)),
+        Marks(failed=None, healed=45),
+        mends=Scene.start,
+        more=unsealed,
+        patience=120,
+    ),
+    Fault(
+        "postgresql-restarted",
+        "PostgreSQL restarted",
+        lambda scene: scene.sh(scene.database, "systemctl restart postgresql"),
+        DATABASE,
+        more=not_restarted,
+    ),
+    Fault(
+        "postgresql-killed",
+        "PostgreSQL killed",
+        lambda scene: scene.signal([scene.database], "KILL", POSTGRESQL),
+        DATABASE,
+        more=not_restarted,
+        quick=True,
+    ),
+    Fault(
+        "postgresql-hung",
+        "PostgreSQL hung (SIGSTOP) for 10 s",
+        lambda scene: scene.signal([scene.database], "STOP", POSTGRESQL),
+        DATABASE,
+        mends=lambda scene: scene.signal([scene.database], "CONT", POSTGRESQL),
+        hold=10,
+        more=not_restarted,
+    ),
+    Fault(
+        "database-rebooted",
+        "the database's machine rebooted",
+        lambda scene: scene.reboot(scene.database),
+        Marks(absence=5, healed=15),
+        more=not_restarted,
+    ),
+    Fault(
+        "database-cut",
+        "the database's network cut for 20 s",
+        lambda scene: scene.cut(scene.database),
+        Marks(absence=5, healed=2),
+        mends=Scene.join,
+        hold=20,
+        more=not_restarted,
+    ),
+    Fault(
+        "credentials-rotated",
+        "new database credentials for all backends",
+        lambda scene: scene.each("backend", "systemctl restart vault-agent"),
+        Marks(stays=True, p99=0.5),
+        more=not_restarted,
+    ),
+    Fault(
+        "credentials-revoked",
+        "all database credentials revoked in Vault",
+        revoke_all,
+        CREDENTIALS,
+        more=not_restarted,
+        quick=True,
+    ),
+    Fault(
+        "credentials-dropped",
+        "a backend's user dropped in PostgreSQL by hand",
+        drop_role,
+        CREDENTIALS,
+        more=not_restarted,
+    ),
+    Fault(
+        "database-restored",
+        "the database restored from a dump, without its newer users",
+        restore_dump,
+        CREDENTIALS,
+        more=not_restarted,
+        kinds=("read", "status"),
+    ),
+    Fault(
+        "control-away",
+        "a backend cut off from the control machines for 20 s",
+        cut_from_control,
+        Marks(p99=0.5),
+        mends=Scene.join,
+        hold=20,
+    ),
+    Fault(
+        "one-way",
+        "a backend whose answers are lost for 10 s, while it is still reached",
+        lambda scene: scene.cut(scene.instance, coming="accept"),
+        MACHINE,
+        mends=Scene.join,
+        hold=10,
+        victim=lambda scene: scene.instance,
+    ),
+    Fault(
+        "secrets-emptied",
+        "a backend's /run/secrets emptied",
+        lambda scene: scene.sh(scene.instance, "rm -f /run/secrets/*"),
+        Marks(healed=5),
+        more=not_restarted,
+    ),
+    Fault(
+        "secret-half",
+        "half of a backend's service file written",
+        half_a_file,
+        Marks(healed=5),
+        more=not_restarted,
+    ),
+    Fault(
+        "nuisance",
+        "200 stalled connections, 2,000 requests in a second, 50 bodies cut off, by another client",
+        nuisance,
+        Marks(stays=True, p99=0.5),
+    ),
+)
