@@ -11,10 +11,9 @@ import json
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.running import Running, wait_until
+from tools.failures.certificates import authority_key, issued
 
 SEEN = "/var/lib/consul/server_metadata.json"
 # Longer than what is renewed lives: a leaf a year, the authority ten.
@@ -35,31 +34,14 @@ def seen_last(running: Running, days: int) -> None:
         running.sh(name, f"cat > {SEEN}", stdin=text)
 
 
-def older(certificate: x509.Certificate, by: datetime.timedelta, key: ec.EllipticCurvePrivateKey) -> bytes:
-    """The same certificate, issued earlier, signed with the authority's key; as PEM."""
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(certificate.subject)
-        .issuer_name(certificate.issuer)
-        .public_key(certificate.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(certificate.not_valid_before_utc - by)
-        .not_valid_after(certificate.not_valid_after_utc - by)
-    )
-    for extension in certificate.extensions:
-        builder = builder.add_extension(extension.value, extension.critical)
-    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
-
-
 def age_certificates(running: Running) -> None:
     """Let each certificate, and the authority's own, have ended: on the controller, and wherever a machine has it."""
     folder = running.lab.directory / "tls"
-    key = serialization.load_pem_private_key((folder / "ca.key").read_bytes(), password=None)
-    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    key = authority_key(running.lab)
     for path in sorted(folder.rglob("*.pem")):
         before = path.read_bytes()
         authority = path.name == "ca.pem"
-        after = older(x509.load_pem_x509_certificate(before), AUTHORITY if authority else LEAF, key)
+        after = issued(x509.load_pem_x509_certificate(before), AUTHORITY if authority else LEAF, key)
         machines = [machine.name for machine in running.lab.machines if authority or machine.name == path.parent.name]
         # The last lines of a certificate are its signature, so no other one has them.
         line = before.decode().splitlines()[-2]

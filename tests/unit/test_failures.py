@@ -70,9 +70,9 @@ def test_what_went_well_holds() -> None:
         (Marks(stays=True), seen(names=[names(98, BACKENDS), names(101, BACKENDS[:1])]), "a name lost an address"),
         (Marks(), seen(healed=None, looks=[Look(101, "no leader", "", "", 3, frozenset())]), "in 90 s: no leader"),
         (Marks(healed=2), seen(healed=105), "it healed after 5.0 s, not 2"),
-        (Marks(absence=5), seen(request(90, 503)), "1 requests failed before 5 s"),
-        (Marks(absence=5), seen(request(90, 503, 8)), "1 requests had no 503 in JSON within 5 s"),
-        (Marks(absence=5), seen(request(90, 503, 5, json=False)), "1 requests had no 503 in JSON within 5 s"),
+        (Marks(answer=5, absence=5), seen(request(90, 503)), "1 requests failed before 5 s"),
+        (Marks(answer=5, absence=5), seen(request(90, 503, 8)), "1 requests had no 503 in JSON within 5 s"),
+        (Marks(answer=5, absence=5), seen(request(90, 503, 5, json=False)), "1 requests had no 503 in JSON within 5 s"),
     ],
 )
 def test_each_mark_that_does_not_hold_is_said(marks: Marks, what: Seen, said: str) -> None:
@@ -80,7 +80,7 @@ def test_each_mark_that_does_not_hold_is_said(marks: Marks, what: Seen, said: st
 
 
 def test_beyond_an_absence_a_503_in_time_is_right() -> None:
-    assert problems(Marks(absence=5), seen(request(90, 503, 5.0), request(380, 503, 0.1))) == []
+    assert problems(Marks(answer=5, absence=5), seen(request(90, 503, 5.0), request(380, 503, 0.1))) == []
 
 
 @pytest.mark.parametrize(

@@ -7,22 +7,31 @@ run is killed, or does not heal, `rescue` puts right.
 
 from __future__ import annotations
 
+import datetime
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+from tools.failures.certificates import authority_key, issued, of_a_stranger
 from tools.failures.measure import Fault, Marks, Scene, Seen
 from tools.lab import ROOT
 from tools.running import active, leader, wait_until
+from tools.status import GOOD
 
 SERVICE_FILE = "/run/secrets/pg_service.conf"
+CERTIFICATE_FILE = "/etc/nginx/tls/nginx.pem"
 POSTGRESQL = "postgresql@*"
 NO_FAILURE = Marks()
 GUNICORN = Marks(out=2, p99=0.3)
 MACHINE = Marks(out=4, p99=0.5)
 CONSUL = Marks(stays=True, p99=0.5)
-DATABASE = Marks(absence=5, stays=True, healed=2)
-CREDENTIALS = Marks(failed=None, stays=True, healed=5)
+DATABASE = Marks(answer=5, absence=5, stays=True, healed=2)
+CREDENTIALS = Marks(answer=5, stays=True, healed=5)
+CERTIFICATE = Marks(out=2, p99=0.5, healed=5)
 
 # Takes memory until the kernel kills one of the processes that are named, which it must do first.
 HOG = """
@@ -178,6 +187,89 @@ def nuisance(scene: Scene) -> None:
     scene.sh(scene.names("control")[-1], f"python3 - {address}", stdin=NUISANCE, timeout=120)
 
 
+def fill(scene: Scene, name: str, folder: str) -> None:
+    """Leave no room in the file system of a folder."""
+    scene.sh(name, f"cd {folder} && fallocate -l $(df --output=avail -B1 . | tail -1) filler")
+
+
+def small_run(scene: Scene) -> None:
+    """Let a backend's /run have little room; it is memory, of which all of the machine's could be filled."""
+    scene.sh(scene.instance, "mount -o remount,size=32m,nr_inodes=4096 /run")
+
+
+def no_inodes(scene: Scene) -> None:
+    """Take each inode of a backend's /run."""
+    scene.sh(scene.instance, "mkdir -p /run/filler && cd /run/filler && seq 5000 | xargs touch 2>/dev/null || true")
+
+
+def roomy_run(scene: Scene) -> None:
+    """Give a backend's /run its room again."""
+    scene.sh(scene.instance, "rm -rf /run/filler; mount -o remount,size=20%,nr_inodes=800k /run")
+
+
+def small_log(scene: Scene) -> None:
+    """Give Vault's active node a disk of its own for its log, a small one."""
+    mount = "mount -t tmpfs -o size=4m,mode=750,uid=$(id -u vault),gid=$(id -g vault) tmpfs /var/log/vault"
+    scene.sh(active(scene), f"{mount} && systemctl reload vault")
+
+
+def roomy_log(scene: Scene) -> None:
+    """Take it away."""
+    command = "! mountpoint -q /var/log/vault || { umount -l /var/log/vault && systemctl restart vault; }"
+    scene.each("control", command)
+
+
+def small_data(scene: Scene) -> None:
+    """Move PostgreSQL's data to a small disk."""
+    scene.sh(
+        scene.database,
+        "set -e; data=$(psql -U postgres -XAtqc 'SHOW data_directory'); systemctl stop postgresql;"
+        " mount -t tmpfs -o size=256m tmpfs /mnt; cp -a $data/. /mnt/;"
+        " chown --reference=$data /mnt; chmod --reference=$data /mnt; echo $data > /run/small-data;"
+        " mount --bind /mnt $data; systemctl start postgresql",
+    )
+
+
+def roomy_data(scene: Scene) -> None:
+    """Move it back."""
+    scene.sh(
+        scene.database,
+        "set -e; test -e /run/small-data || exit 0; data=$(cat /run/small-data); systemctl stop postgresql;"
+        " umount $data; find $data -mindepth 1 -delete; cp -a /mnt/. $data/; umount /mnt; rm /run/small-data;"
+        " systemctl start postgresql",
+    )
+
+
+def wrong_certificate(make: Callable[[Scene, x509.Certificate], bytes]) -> Callable[[Scene], None]:
+    """Let a backend have another certificate than its own."""
+
+    def put(scene: Scene) -> None:
+        path = scene.lab.directory / "tls" / scene.instance / "backend.pem"
+        text = make(scene, x509.load_pem_x509_certificate(path.read_bytes())).decode()
+        scene.sh(scene.instance, f"cat > {CERTIFICATE_FILE} && systemctl reload nginx", stdin=text)
+
+    return put
+
+
+def short_leases(scene: Scene) -> None:
+    """Let each backend's database user end after a minute, unless it is renewed."""
+    leases(scene, 60, 120)
+
+
+def long_leases(scene: Scene) -> None:
+    """As they were."""
+    leases(scene, 3600, 86400)
+
+
+def leases(scene: Scene, default: int, most: int) -> None:
+    """Set the lifetimes of database users, and give each backend a new one."""
+    vault = scene.lab.vault()
+    for name in scene.names("backend"):
+        role = vault.read(f"database/roles/{name}")["data"] | {"default_ttl": default, "max_ttl": most}
+        vault.write_data(f"database/roles/{name}", data=role)
+    scene.each("backend", "systemctl restart vault-agent")
+
+
 def rescue(scene: Scene) -> None:
     """Put right whatever was broken, without a word on what it was: for runs that were cut off, or did not heal."""
     scene.start()
@@ -233,10 +325,16 @@ def not_restarted(scene: Scene, _seen: Seen) -> list[str]:
     return [f"{name} was restarted" for name in young]
 
 
-def warned(_scene: Scene, seen: Seen) -> list[str]:
-    """`make status` warned before the credentials ended."""
-    told = [line for asked in seen.asked for line in asked.lines if line.level != "good" and "redential" in f"{line}"]
-    return [] if told else ["status never warned of the credentials' end"]
+def named(word: str) -> Callable[[Scene, Seen], list[str]]:
+    """`make status` names what is wrong by a word."""
+
+    def check(_scene: Scene, seen: Seen) -> list[str]:
+        lines = [line for asked in seen.asked for line in asked.lines if line.level != GOOD]
+        if any(word in f"{line.name} {line.state} {line.detail}".lower() for line in lines):
+            return []
+        return [f"status never said a word of the {word}"]
+
+    return check
 
 
 FAULTS: tuple[Fault, ...] = (
@@ -348,6 +446,17 @@ FAULTS: tuple[Fault, ...] = (
         more=not_restarted,
     ),
     Fault(
+        "vault-away",
+        "Vault hung for 45 s, where a lease is a minute",
+        lambda scene: scene.signal(scene.names("control"), "STOP", "vault"),
+        Marks(stays=True, p99=0.5),
+        mends=lambda scene: scene.signal(scene.names("control"), "CONT", "vault"),
+        hold=45,
+        prepares=short_leases,
+        clears=long_leases,
+        more=named("credentials"),
+    ),
+    Fault(
         "control-rebooted",
         "all control machines rebooted at once",
         lambda scene: scene.reboot(*scene.names("control")),
@@ -399,14 +508,14 @@ FAULTS: tuple[Fault, ...] = (
         "database-rebooted",
         "the database's machine rebooted",
         lambda scene: scene.reboot(scene.database),
-        Marks(absence=5, healed=15),
+        Marks(answer=5, absence=5, healed=15),
         more=not_restarted,
     ),
     Fault(
         "database-cut",
         "the database's network cut for 20 s",
         lambda scene: scene.cut(scene.database),
-        Marks(absence=5, healed=2),
+        Marks(answer=5, absence=5, healed=2),
         mends=Scene.join,
         hold=20,
         more=not_restarted,
@@ -471,6 +580,80 @@ FAULTS: tuple[Fault, ...] = (
         half_a_file,
         Marks(healed=5),
         more=not_restarted,
+    ),
+    Fault(
+        "disk-backend",
+        "no room in a backend's /run for 15 s",
+        lambda scene: fill(scene, scene.instance, "/run"),
+        NO_FAILURE,
+        mends=lambda scene: scene.sh(scene.instance, "rm -f /run/filler"),
+        hold=15,
+        prepares=small_run,
+        clears=roomy_run,
+        more=named("room"),
+    ),
+    Fault(
+        "inodes-backend",
+        "no inode left in a backend's /run for 15 s",
+        no_inodes,
+        NO_FAILURE,
+        mends=lambda scene: scene.sh(scene.instance, "rm -rf /run/filler"),
+        hold=15,
+        prepares=small_run,
+        clears=roomy_run,
+        more=named("room"),
+    ),
+    Fault(
+        "disk-control",
+        "no room for the log of Vault's active node for 15 s",
+        lambda scene: fill(scene, active(scene), "/var/log/vault"),
+        NO_FAILURE,
+        mends=lambda scene: scene.each("control", "rm -f /var/log/vault/filler"),
+        hold=15,
+        prepares=small_log,
+        clears=roomy_log,
+        more=named("room"),
+    ),
+    Fault(
+        "disk-database",
+        "no room for PostgreSQL's data for 15 s",
+        lambda scene: fill(scene, scene.database, "/mnt"),
+        Marks(answer=5, stays=True, healed=5),
+        mends=lambda scene: scene.sh(scene.database, "rm -f /mnt/filler"),
+        hold=15,
+        prepares=small_data,
+        clears=roomy_data,
+        more=named("room"),
+    ),
+    Fault(
+        "certificate-expired",
+        "a backend's certificate has expired, for 10 s",
+        wrong_certificate(lambda scene, own: issued(own, datetime.timedelta(days=3650), authority_key(scene.lab))),
+        CERTIFICATE,
+        mends=wrong_certificate(lambda _scene, own: own.public_bytes(serialization.Encoding.PEM)),
+        hold=10,
+        victim=lambda scene: scene.instance,
+        more=named("certificate"),
+    ),
+    Fault(
+        "certificate-future",
+        "a backend's certificate is valid only from a later day on, as where its clock is wrong, for 10 s",
+        wrong_certificate(lambda scene, own: issued(own, -datetime.timedelta(days=3650), authority_key(scene.lab))),
+        CERTIFICATE,
+        mends=wrong_certificate(lambda _scene, own: own.public_bytes(serialization.Encoding.PEM)),
+        hold=10,
+        victim=lambda scene: scene.instance,
+        more=named("certificate"),
+    ),
+    Fault(
+        "certificate-stranger",
+        "a backend's certificate is from a stranger's authority, for 10 s",
+        wrong_certificate(lambda _scene, own: of_a_stranger(own)),
+        CERTIFICATE,
+        mends=wrong_certificate(lambda _scene, own: own.public_bytes(serialization.Encoding.PEM)),
+        hold=10,
+        victim=lambda scene: scene.instance,
+        more=named("certificate"),
     ),
     Fault(
         "nuisance",

@@ -39,6 +39,8 @@ LEAST = 5.0
 """Seconds of requests that are measured at least, from the moment at which something broke."""
 SLACK = 1.0
 """Seconds by which a status may be late: what ended so long before it was asked, or began after, may be told or not."""
+ROOM = 0.3
+"""Seconds that the way to and fro may take besides a deadline."""
 NAMES = ("backend.service.consul", "postgresql.service.consul")
 TABLE = "failure"
 """The table of nft that cuts a machine off."""
@@ -55,8 +57,10 @@ class Marks:
 
     failed: int | None = 0
     """Requests that may fail."""
-    absence: float | None = None
-    """Where the database is away for longer: requests may fail then, each with 503 in JSON within so many seconds."""
+    answer: float | None = None
+    """Requests may fail, if each is answered with 503 in JSON within so many seconds."""
+    absence: float = 0.0
+    """But none within so many seconds from the break."""
     p99: float | None = None
     """Of the answers while it is broken."""
     out: float | None = None
@@ -91,6 +95,8 @@ class Fault:
     """Seconds between the two."""
     prepares: Callable[[Scene], object] = nothing
     """Before the client begins."""
+    clears: Callable[[Scene], object] = nothing
+    """Undoes that, after the client has ended."""
     more: Callable[[Scene, Seen], list[str]] = no_more
     """Marks of its own: a sentence for each that does not hold."""
     patience: float = 90.0
@@ -482,6 +488,7 @@ def noted(scene: Scene, fault: Fault) -> Iterator[None]:
     finally:
         if not mended:
             fault.mends(scene)
+        fault.clears(scene)
         note.unlink()
 
 
@@ -494,6 +501,7 @@ def clear_up(scene: Scene, faults: Sequence[Fault]) -> str:
     for fault in faults:
         if fault.name == name:
             fault.mends(scene)
+            fault.clears(scene)
     note_of(scene).unlink()
     return name
 
@@ -509,11 +517,11 @@ def run(scene: Scene, fault: Fault, say: Callable[[str], None] = lambda _text: N
 
     """
     wait_until(lambda: status.healthy(status.collect(scene.lab, 5)), 90, "the lab is healthy before anything is broken")
-    fault.prepares(scene)
     name = f"failure-{uuid.uuid4().hex[:12]}"
     victim = scene.lab.machine(fault.victim(scene)).address if fault.victim else ""
     load: Load | None = None
     with noted(scene, fault), Watch(scene) as watch:
+        fault.prepares(scene)
         names = Names(scene)
         try:
             settings = Settings(scene.page, str(scene.lab.authority), name, RATE, RATE * LONGEST, fault.kinds)
@@ -594,14 +602,12 @@ def judge(scene: Scene, fault: Fault, seen: Seen) -> list[str]:
     """A sentence for each mark that did not hold."""
     marks, problems = fault.marks, []
     failed = seen.failed
-    if marks.absence is not None:
-        late = seen.broken + marks.absence
-        slow = [x for x in failed if x.code != 503 or not x.json or x.seconds > marks.absence + 0.3]
-        early = [x for x in failed if x not in slow and x.end < late]
+    if marks.answer is not None:
+        slow = [x for x in failed if x.code != 503 or not x.json or x.seconds > marks.answer + ROOM]
+        early = [x for x in failed if x not in slow and x.end < seen.broken + marks.absence]
         if slow:
-            problems.append(
-                f"{len(slow)} requests had no 503 in JSON within {marks.absence:g} s, as {describe(slow[0], seen)}"
-            )
+            what = f"had no 503 in JSON within {marks.answer:g} s, as {describe(slow[0], seen)}"
+            problems.append(f"{len(slow)} requests {what}")
         if early:
             problems.append(f"{len(early)} requests failed before {marks.absence:g} s, as {describe(early[0], seen)}")
     elif marks.failed is not None and len(failed) > marks.failed:
