@@ -39,7 +39,6 @@ import os, sys
 victims = sys.argv[1:]
 for pid in victims:
     open(f"/proc/{pid}/oom_score_adj", "w").write("1000")
-open("/proc/self/oom_score_adj", "w").write("-900")
 held = []
 while len(held) < 120 and all(os.path.exists(f"/proc/{pid}") for pid in victims):
     held.append(b"x" * (16 << 20))
@@ -89,7 +88,9 @@ def out_of_memory(scene: Scene) -> None:
     """Let the backend's machine run out of memory, and gunicorn be what the kernel kills."""
     unit = "/sys/fs/cgroup/systemd/system.slice/backend.service /sys/fs/cgroup/system.slice/backend.service"
     pids = scene.sh(scene.instance, f"cat $(find {unit} -name cgroup.procs 2>/dev/null)").split()
-    scene.sh(scene.instance, "python3 - " + " ".join(pids), stdin=HOG)
+    scene.attempt(scene.instance, "python3 - " + " ".join(pids), stdin=HOG)  # which the kernel may kill as well
+    alive = scene.attempt(scene.instance, "kill -0 " + " ".join(pids)).returncode == 0
+    assert not alive, "the kernel killed nothing of gunicorn's: is the machine's memory limited?"
 
 
 def next_release(scene: Scene) -> Path:
@@ -223,7 +224,7 @@ def small_data(scene: Scene) -> None:
     """Move PostgreSQL's data to a small disk."""
     scene.sh(
         scene.database,
-        "set -e; data=$(psql -U postgres -XAtqc 'SHOW data_directory'); systemctl stop postgresql;"
+        "set -e; data=$(psql -U postgres -XAtqc 'SHOW data_directory'); systemctl stop 'postgresql@*';"
         " mount -t tmpfs -o size=256m tmpfs /mnt; cp -a $data/. /mnt/;"
         " chown --reference=$data /mnt; chmod --reference=$data /mnt; echo $data > /run/small-data;"
         " mount --bind /mnt $data; systemctl start postgresql",
@@ -234,7 +235,7 @@ def roomy_data(scene: Scene) -> None:
     """Move it back."""
     scene.sh(
         scene.database,
-        "set -e; test -e /run/small-data || exit 0; data=$(cat /run/small-data); systemctl stop postgresql;"
+        "set -e; test -e /run/small-data || exit 0; data=$(cat /run/small-data); systemctl stop 'postgresql@*';"
         " umount $data; find $data -mindepth 1 -delete; cp -a /mnt/. $data/; umount /mnt; rm /run/small-data;"
         " systemctl start postgresql",
     )
