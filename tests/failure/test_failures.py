@@ -8,7 +8,8 @@ import pytest
 
 from tests.running import Running
 from tools.failures.faults import FAULTS, rescue
-from tools.failures.measure import Fault, Scene, clear_up, note_of, run
+from tools.failures.measure import clear_up, note_of, run
+from tools.failures.scene import Fault, Scene
 
 
 @pytest.fixture

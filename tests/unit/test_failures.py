@@ -19,7 +19,8 @@ import pytest
 from tools.failures import report
 from tools.failures.client import Request, Settings
 from tools.failures.faults import FAULTS
-from tools.failures.measure import Asked, Fault, Look, Marks, Seen, judge, out_of_names, quantile
+from tools.failures.measure import judge, out_of_names, quantile
+from tools.failures.scene import Asked, Fault, Look, Marks, Seen
 from tools.lab import ROOT
 from tools.status import BAD, Line
 

@@ -24,7 +24,8 @@ from plugins.module_utils.lab_owner import RefusedError, own_lab
 from tools.bench import machine_size
 from tools.failures import report
 from tools.failures.faults import FAULTS, rescue
-from tools.failures.measure import Fault, Scene, Seen, clear_up, quantile, run
+from tools.failures.measure import clear_up, quantile, run
+from tools.failures.scene import Fault, Scene, Seen
 from tools.lab import ROOT, LabError, load
 from tools.running import ssh_config
 

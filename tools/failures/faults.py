@@ -1,6 +1,6 @@
 """What is broken, each in a few lines: what breaks, what mends it, and what must hold.
 
-A new one is a `Fault` in `FAULTS`. What it does are commands that an administrator would give; `measure.Scene` has
+A new one is a `Fault` in `FAULTS`. What it does are commands that an administrator would give; `scene.Scene` has
 those that are given to a whole machine (`kill`, `start`, `cut`, `join`, `reboot`). What a fault leaves behind when a
 run is killed, or does not heal, `rescue` puts right.
 """
@@ -17,7 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from tools.failures.certificates import authority_key, issued, of_a_stranger
-from tools.failures.measure import Fault, Marks, Scene, Seen
+from tools.failures.scene import Fault, Marks, Scene, Seen
 from tools.lab import ROOT
 from tools.running import active, leader, wait_until
 from tools.status import GOOD
@@ -89,7 +89,7 @@ def out_of_memory(scene: Scene) -> None:
     unit = "/sys/fs/cgroup/systemd/system.slice/backend.service /sys/fs/cgroup/system.slice/backend.service"
     pids = scene.sh(scene.instance, f"cat $(find {unit} -name cgroup.procs 2>/dev/null)").split()
     scene.attempt(scene.instance, "python3 - " + " ".join(pids), stdin=HOG)  # which the kernel may kill as well
-    alive = scene.attempt(scene.instance, "kill -0 " + " ".join(pids)).returncode == 0
+    alive = scene.attempt(scene.instance, "ls -d " + " ".join(f"/proc/{pid}" for pid in pids)).returncode == 0
     assert not alive, "the kernel killed nothing of gunicorn's: is the machine's memory limited?"
 
 

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tools.failures.client import Request
-from tools.failures.measure import Fault, Seen, median, quantile
+from tools.failures.measure import median, quantile
+from tools.failures.scene import Fault, Seen
 
 HEADER = (
     "| fault | what | runs | requests | failed | lost | p50 | p99 | longest | out of DNS "

@@ -1,0 +1,260 @@
+"""What a fault is, what it may do to a lab, and what is seen of it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from plugins.module_utils.nspawn import machines
+from tools import status
+from tools.failures.client import Request
+from tools.lab import LabError
+from tools.running import Running, wait_until
+
+LEAST = 5.0
+"""Seconds of requests that are measured at least, from the moment at which something broke."""
+SLACK = 1.0
+"""Seconds by which a status may be late: what ended so long before it was asked, or began after, may be told or not."""
+TABLE = "failure"
+"""The table of nft that cuts a machine off."""
+
+
+def as_root(*words: str) -> list[str]:
+    """A command line that runs as root on this computer."""
+    return list(words) if os.geteuid() == 0 else ["sudo", "-n", "--", *words]
+
+
+@dataclass(frozen=True)
+class Marks:
+    """What must hold, in seconds; None is not judged."""
+
+    failed: int | None = 0
+    """Requests that may fail."""
+    answer: float | None = None
+    """Requests may fail, if each is answered with 503 in JSON within so many seconds."""
+    absence: float = 0.0
+    """But none within so many seconds from the break."""
+    p99: float | None = None
+    """Of the answers while it is broken."""
+    out: float | None = None
+    """From the break until the victim's address is out of DNS, or until it serves again."""
+    stays: bool = False
+    """No backend's address may leave DNS."""
+    healed: float | None = None
+    """From the end of the break, or what mends it, until all is as before."""
+
+
+def nothing(_scene: Scene) -> None:
+    """Nothing is to be done."""
+
+
+def no_more(_scene: Scene, _seen: Seen) -> list[str]:
+    """No marks of a fault's own."""
+    return []
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that breaks. ``breaks`` and ``mends`` each may run in a process that knows nothing of the other."""
+
+    name: str
+    what: str
+    """For the table, a few words."""
+    breaks: Callable[[Scene], object]
+    marks: Marks
+    mends: Callable[[Scene], object] = nothing
+    """Must do no harm where nothing is broken: it also clears up after a run that was killed."""
+    hold: float = 0.0
+    """Seconds between the two."""
+    prepares: Callable[[Scene], object] = nothing
+    """Before the client begins."""
+    clears: Callable[[Scene], object] = nothing
+    """Undoes that, after the client has ended."""
+    more: Callable[[Scene, Seen], list[str]] = no_more
+    """Marks of its own: a sentence for each that does not hold."""
+    patience: float = 90.0
+    """Seconds to heal in."""
+    kinds: tuple[str, ...] = ("read", "write", "status")
+    """What the client sends."""
+    victim: Callable[[Scene], str] | None = None
+    """The machine whose address is to leave DNS."""
+    quick: bool = False
+    """Stands in `make test` too."""
+
+
+class Look(NamedTuple):
+    """How the lab was at a moment."""
+
+    at: float
+    problem: str
+    """Why it is not as it was before; empty where it is."""
+    leader: str
+    active: str
+    unsealed: int
+    versions: frozenset[str]
+    """Of the backends, as the page's API names them."""
+
+
+class Asked(NamedTuple):
+    """What `make status` said."""
+
+    began: float
+    ended: float
+    healthy: bool
+    lines: list[status.Line]
+
+    @property
+    def bad(self) -> str:
+        """What was bad, in a line."""
+        return "; ".join(
+            f"{x.section} {x.name}: {x.state} {x.detail}"[:120] for x in self.lines if x.level == status.BAD
+        )
+
+
+class Scene(Running):
+    """A lab that is broken on purpose; what a fault may do to it."""
+
+    since: float = 0.0
+    """From when on it may heal: the end of the break, what mends it, or the start of its machines."""
+
+    @property
+    def instance(self) -> str:
+        """The backend's machine that is broken, where one is."""
+        return self.names("backend")[0]
+
+    @property
+    def database(self) -> str:
+        """The database's machine."""
+        return self.names("database")[0]
+
+    def each(self, group: str, command: str, timeout: float = 60) -> None:
+        """Run a command on all machines of a group at once; it must succeed."""
+        with ThreadPoolExecutor(len(self.names(group))) as pool:
+            list(pool.map(lambda name: self.sh(name, command, timeout=timeout), self.names(group)))
+
+    def signal(self, names: Sequence[str], signal: str, unit: str) -> None:
+        """Send all processes of a unit a signal, on machines one after the other."""
+        for name in names:
+            self.sh(name, f"systemctl kill -s {signal} '{unit}'")
+
+    def reboot(self, *names: str) -> None:
+        """Reboot machines, all at once."""
+        for name in names:
+            self.sh(name, "systemctl --no-block reboot")
+
+    def inner(self, name: str) -> list[int]:
+        """The processes that are the machine's first, seen from this computer; none where it does not run."""
+        if self.lab.kind != "containers":
+            raise LabError("Machines are killed and cut off from this computer, so they must be its containers.")
+        root = f"{self.lab.machines_directory}/{name}/root"
+        for machine in machines():
+            if machine.directory == root:
+                with contextlib.suppress(OSError):
+                    children = Path(f"/proc/{machine.pid}/task/{machine.pid}/children").read_text(encoding="ascii")
+                    return [int(word) for word in children.split()]
+        return []
+
+    def kill(self, *names: str) -> None:
+        """Kill machines, as a power cut would: no process of theirs has a moment more."""
+        pids = [str(pid) for name in names for pid in self.inner(name)]
+        subprocess.run(as_root("kill", "-KILL", *pids), check=True)
+        for name in names:
+            wait_until(lambda n=name: not self.inner(n), 10, f"{name} is dead")  # type: ignore[misc]
+
+    def start(self) -> None:
+        """Start the machines that do not run, and wait for their ssh. They may heal from the first one's start on."""
+        dead = [machine.name for machine in self.lab.machines if not self.inner(machine.name)]
+        if not dead:
+            return
+        with ThreadPoolExecutor(1) as pool:
+            run = pool.submit(self.playbook, "site.yml", "--tags", "machines")
+            while not run.done() and not any(self.inner(name) for name in dead):
+                time.sleep(0.1)
+            self.since = time.monotonic()
+            run.result().require()
+
+    def nft(self, name: str, rules: str) -> None:
+        """Give rules to nft in a machine's network, from outside of it."""
+        pid = self.inner(name)[0]
+        words = as_root("nsenter", "-t", str(pid), "-n", "nft", "-f", "-")
+        subprocess.run(words, input=rules, text=True, check=True, capture_output=True)
+
+    def cut(self, name: str, coming: str = "drop", going: str = "drop") -> None:
+        """Cut a machine's network off; ``coming`` and ``going`` are rules for what comes and goes, loopback stays."""
+        chain = "chain {0} {{ type filter hook {0} priority -10; {1} lo accept; {2}; }}"
+        chains = chain.format("input", "iif", coming) + chain.format("output", "oif", going)
+        self.nft(name, f"table inet {TABLE} {{ {chains} }}\n")
+
+    def join(self) -> None:
+        """Undo ``cut`` on all machines that run."""
+        for machine in self.lab.machines:
+            if self.inner(machine.name):
+                self.nft(machine.name, f"table inet {TABLE} {{}}\ndelete table inet {TABLE}\n")
+
+    def pids(self, unit: str = "backend") -> dict[str, str]:
+        """The main process of a unit on each backend."""
+        return {name: self.sh(name, f"systemctl show -P MainPID {unit}").strip() for name in self.names("backend")}
+
+
+@dataclass
+class Seen:
+    """All that was seen in one run of a fault."""
+
+    fault: str
+    requests: list[Request]
+    broken: float
+    mended: float | None
+    """When it was mended by a command; None where it heals by itself."""
+    since: float
+    healed: float | None
+    """When all was as before; None: never."""
+    out: float | None = None
+    """Seconds until the victim's address was out of DNS; None: it stayed."""
+    names: list[tuple[float, dict[str, list[str]]]] = field(default_factory=list)
+    looks: list[Look] = field(default_factory=list)
+    asked: list[Asked] = field(default_factory=list)
+    before: Look | None = None
+    lost: int = 0
+    doubled: int = 0
+    problems: list[str] = field(default_factory=list)
+    """Marks that did not hold."""
+
+    @property
+    def during(self) -> list[Request]:
+        """The requests while it was broken, which the times are of."""
+        end = self.mended or max(self.healed or self.requests[-1].at, self.broken + LEAST)
+        return [request for request in self.requests if self.broken - 0.5 <= request.at <= end]
+
+    @property
+    def failed(self) -> list[Request]:
+        """The requests that failed."""
+        return [request for request in self.requests if not request.good]
+
+    @property
+    def healing(self) -> float | None:
+        """Seconds until all was as before."""
+        return None if self.healed is None else max(0.0, self.healed - self.since)
+
+    def after(self, condition: Callable[[Look], bool]) -> float | None:
+        """Seconds from the break until a look of which ``condition`` is true; None: never."""
+        return next((look.at - self.broken for look in self.looks if look.at > self.broken and condition(look)), None)
+
+    def mismatches(self) -> list[str]:
+        """Where `make status` and what the client saw differ."""
+        found = []
+        for asked in self.asked:
+            near = [x for x in self.failed if x.end >= asked.began - SLACK and x.at <= asked.ended + SLACK]
+            inside = [x for x in self.failed if x.at >= asked.began and x.end <= asked.ended]
+            when = f"{asked.began - self.broken:.0f} s after the break"
+            if asked.healthy and inside:
+                found.append(f"status was not red {when}, while {len(inside)} requests failed")
+            elif not asked.healthy and not near:
+                found.append(f"status was red {when}, while no request failed: {asked.bad[:200]}")
+        return found

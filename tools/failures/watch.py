@@ -1,0 +1,216 @@
+"""What looks at a lab while it is broken: the client, its frontend's DNS, all of its services, and `make status`."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from tools import status
+from tools.failures.client import Request, Settings
+from tools.failures.scene import Asked, Look, Scene
+from tools.lab import CONSUL_PORT, ROOT, VAULT_PORT, Machine
+
+NAMES = ("backend.service.consul", "postgresql.service.consul")
+
+
+class Load:
+    """The client, in a process of its own."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.requests: list[Request] = []
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tools.failures.client"],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdin
+        print(json.dumps(dataclasses.asdict(settings)), file=self.process.stdin, flush=True)
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
+
+    def _read(self) -> None:
+        for line in self.process.stdout or ():
+            self.requests.append(Request(**json.loads(line)))
+
+    def failures(self) -> int:
+        """How many have failed so far."""
+        return sum(not request.good for request in list(self.requests))
+
+    def stop(self) -> list[Request]:
+        """Send no more, and wait for the answers that are due."""
+        if self.process.stdin and not self.process.stdin.closed:
+            self.process.stdin.close()
+        try:
+            self.process.wait(60)
+        finally:
+            self.process.kill()
+        self.reader.join(10)
+        return sorted(self.requests, key=lambda request: request.number)
+
+
+class Names:
+    """Asks a frontend's own DNS server for the names, all the time."""
+
+    def __init__(self, scene: Scene) -> None:
+        self.seen: list[tuple[float, dict[str, list[str]]]] = []
+        program = (Path(__file__).parent / "names.py").read_text(encoding="utf-8")
+        name = scene.names("frontend")[0]
+        # By a file of its own, since its standard input says when it ends.
+        scene.sh(name, "cat > /run/lab-names.py", stdin=program)
+        self.process = subprocess.Popen(
+            ["ssh", "-F", str(scene.ssh_config), name, "python3 -S /run/lab-names.py " + " ".join(NAMES)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
+
+    def _read(self) -> None:
+        for line in self.process.stdout or ():
+            self.seen.append((time.monotonic(), json.loads(line)))
+
+    def stop(self) -> list[tuple[float, dict[str, list[str]]]]:
+        """All that changed."""
+        with contextlib.suppress(OSError):
+            self.process.communicate(timeout=10)
+        self.process.kill()
+        return self.seen
+
+
+class Watch:
+    """Looks at the lab four times a second: whether all is as it was before."""
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
+        self.session = scene.lab.session()
+        self.token = scene.lab.secrets().get("consul_management", "")
+        self.pool = ThreadPoolExecutor(16)
+        self.looks: list[Look] = []
+        self.checks = 0
+        self.enough = threading.Event()
+        self.thread = threading.Thread(target=self._loop, daemon=True)
+
+    def get(self, machine: Machine, port: int, path: str, **options: Any) -> Any:
+        """What a service of a machine says."""
+        url = f"https://{machine.address}:{port}/{path}"
+        return self.session.get(url, timeout=1, headers={"X-Consul-Token": self.token}, **options).json()
+
+    def backend(self, machine: Machine) -> Any:
+        """What a backend says of itself."""
+        path = self.scene.lab.directory / "tls" / machine.name / "backend"
+        return self.get(machine, 8443, "api/status", cert=(f"{path}.pem", f"{path}.key"))
+
+    def page(self) -> Any:
+        """What the page's API says of the backends."""
+        url, authority = f"{self.scene.page}/api/instances", str(self.scene.lab.authority)
+        return self.session.get(url, timeout=2, verify=authority).json()["instances"]
+
+    def look(self) -> Look:
+        """Look once."""
+        lab, at, ask = self.scene.lab, time.monotonic(), self.pool.submit
+        codes = "standbyok=true&perfstandbyok=true&sealedcode=200&uninitcode=200"
+        vaults = {x.name: ask(self.get, x, VAULT_PORT, f"v1/sys/health?{codes}") for x in lab.group("control")}
+        leaders = {x.name: ask(self.get, x, CONSUL_PORT, "v1/status/leader") for x in lab.group("control")}
+        checks = [ask(self.get, x, CONSUL_PORT, "v1/health/state/any?stale") for x in lab.group("control")]
+        health = [ask(self.get, x, CONSUL_PORT, "v1/operator/autopilot/health") for x in lab.group("control")]
+        backends = {x.name: ask(self.backend, x) for x in lab.group("backend")}
+        page = ask(self.page)
+        problems = []
+
+        def value(what: str, future: Any, otherwise: Any) -> Any:
+            try:
+                return future.result()
+            except (requests.RequestException, ValueError, KeyError, TypeError) as error:
+                problems.append(f"{what}: {status.reason(error)}")
+                return otherwise
+
+        told_vault = {name: value(f"Vault of {name}", future, {}) for name, future in vaults.items()}
+        told_leader = {value(f"Consul of {name}", future, "") for name, future in leaders.items()} - {""}
+        names = {machine.address: machine.name for machine in lab.machines}
+        leader = names.get(min(told_leader).rpartition(":")[0], "") if len(told_leader) == 1 else ""
+        active = [name for name, told in told_vault.items() if told.get("standby") is False and not told.get("sealed")]
+        unsealed = sum(told.get("sealed") is False for told in told_vault.values())
+        told_checks: list[list[dict[str, Any]]] = [value("checks", future, []) for future in checks]
+        states = max(told_checks, key=len)
+        wrong = [f"{x['Node']} {x['Name']}" for x in states if x["Status"] != "passing"]
+        instances = value("the page", page, [])
+        problems += [f"check failing: {name}" for name in wrong]
+        if len(states) < self.checks:
+            problems.append(f"{len(states)} checks of {self.checks}")
+        if not any(told.get("Healthy") for future in health if (told := value("raft", future, {}))):
+            problems.append("Consul's raft is not healthy")
+        if not leader:
+            problems.append("Consul has no leader")
+        if unsealed < len(told_vault) or len(active) != 1:
+            problems.append(f"Vault: {unsealed} unsealed, {len(active)} active")
+        for name, future in backends.items():
+            if value(name, future, {}).get("database", {}).get("status") != "up":
+                problems.append(f"{name}: no database")
+        if [x["name"] for x in instances if x["state"] == "passing"] != sorted(backends):
+            problems.append("the page does not show all backends as active")
+        self.checks = max(self.checks, len(states))
+        versions = frozenset(str(x["version"]) for x in instances)
+        return Look(at, "; ".join(problems)[:400], leader, active[0] if active else "", unsealed, versions)
+
+    def _loop(self) -> None:
+        while not self.enough.wait(0.25):
+            self.looks.append(self.look())
+
+    def __enter__(self) -> Watch:
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.enough.set()
+        self.thread.join(10)
+        self.pool.shutdown(wait=False)
+
+    def well_since(self) -> float | None:
+        """Since when all has been well; None where it is not."""
+        since = None
+        for look in list(self.looks):
+            since = (since or look.at) if not look.problem else None
+        return since
+
+
+@contextlib.contextmanager
+def asking_status(scene: Scene, every: float) -> Iterator[list[Asked]]:
+    """Ask what `make status` does, again and again, a pause after each."""
+    asked: list[Asked] = []
+    enough = threading.Event()
+
+    def ask() -> None:
+        while not enough.wait(every if asked else 1.0):
+            began = time.monotonic()
+            lines = status.collect(scene.lab, 5)
+            asked.append(Asked(began, time.monotonic(), status.healthy(lines), lines))
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    try:
+        yield asked
+    finally:
+        enough.set()
+        thread.join(30)
+
+
+def ask_once(scene: Scene) -> Asked:
+    """What `make status` says now."""
+    began = time.monotonic()
+    lines = status.collect(scene.lab, 5)
+    return Asked(began, time.monotonic(), status.healthy(lines), lines)
