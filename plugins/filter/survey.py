@@ -1,4 +1,4 @@
-"""Filters of playbooks/machines_survey.yml: what a machine is asked, and what is said of all of them."""
+"""Filters of playbooks/survey.yml: what a machine is asked, and what is said of all of them."""
 
 from __future__ import annotations
 

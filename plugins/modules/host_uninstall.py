@@ -15,6 +15,11 @@ options:
     description: The lab's id. A machine of another lab is an error.
     type: str
     required: true
+  packages:
+    description: The Debian packages that its roles install. Those that the machine had before stay.
+    type: list
+    elements: str
+    required: true
   adopt:
     description: Whether a machine of any lab is meant.
     type: bool
@@ -34,6 +39,7 @@ EXAMPLES = r"""
 - name: Take the lab off this machine, and keep its data
   hashistack.lab.host_uninstall:
     lab: 0f3a
+    packages: [dnsmasq-base, bind9-dnsutils]
 """
 
 RETURN = r"""
@@ -194,9 +200,8 @@ class Machine:
 
     def brought(self, name: str) -> bool:
         """Whether a package is one that the roles ask for."""
-        names = ("bind9-dnsutils", "dnsmasq-base", "logrotate", "nginx", "php-fpm", "python3-psycopg2")
         # PostgreSQL's package tells apt never to remove its others by itself.
-        return name in names or name.startswith("postgresql")
+        return name in self.module.params["packages"] or name.startswith("postgresql")
 
     def remove_users(self) -> None:
         """Remove the accounts that the roles have made."""
@@ -242,6 +247,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "lab": {"type": "str", "required": True},
+            "packages": {"type": "list", "elements": "str", "required": True},
             "adopt": {"type": "bool", "default": False},
             "data": {"type": "bool", "default": False},
         },
