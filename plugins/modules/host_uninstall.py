@@ -104,6 +104,7 @@ PATHS = (
     "/usr/local/bin/vault",
     "/usr/local/lib/consul",
     "/usr/local/lib/vault",
+    "/var/lib/vault-logrotate",
 )
 # /etc/vault.d holds the shares that unseal what is in /var/lib/vault.
 DATA = ("/var/lib/consul", "/var/lib/vault", "/etc/vault.d", "/var/log/vault", "/var/lib/postgresql", "/etc/postgresql")
