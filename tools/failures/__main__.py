@@ -14,6 +14,7 @@ import argparse
 import datetime
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -80,10 +81,14 @@ def measure(scene: Scene, faults: Sequence[Fault], runs: int, progress: Progress
     for fault in faults:
         for number in range(1, runs + 1):
             progress.next(f"{fault.name}, run {number} of {runs}")
-            seen = run(scene, fault, progress.say)
+            try:
+                seen = run(scene, fault, progress.say)
+            except Exception as error:  # of ssh, nft, the clients of four services: one fault is not the others' end
+                seen = Seen.of_none(fault.name, f"it could not be made: {reason(error)}")
             found.setdefault(fault.name, []).append(seen)
             progress.end(result(seen))
-            report.write_picture(PICTURES / f"{fault.name}.svg", fault, seen)
+            if seen.requests:
+                report.write_picture(PICTURES / f"{fault.name}.svg", fault, seen)
             if seen.healed is None:
                 progress.next("putting the lab right")
                 rescue(scene)
@@ -99,8 +104,14 @@ def write(_faults: Sequence[Fault], found: dict[str, list[Seen]], fault: Fault) 
     measured = {fault.name: (report.row(fault, found[fault.name]), report.causes(fault, found[fault.name]))}
     text = PAGE.read_text(encoding="utf-8")
     PAGE.write_text(report.merge(text, [fault.name for fault in FAULTS], measured, size), encoding="utf-8")
-    if fault.name == SHOWN[0]:
+    if fault.name == SHOWN[0] and found[fault.name][-1].requests:
         report.write_picture(SHOWN[1], fault, found[fault.name][-1])
+
+
+def reason(error: Exception) -> str:
+    """What went wrong, in a line."""
+    said = error.stderr if isinstance(error, subprocess.CalledProcessError) else ""
+    return " ".join(f"{type(error).__name__}: {error} {said or ''}".split())[:500]
 
 
 def verdict(found: dict[str, list[Seen]]) -> bool:

@@ -189,14 +189,16 @@ class Scene(Running):
     def cut(self, name: str, coming: str = "drop", going: str = "drop") -> None:
         """Cut a machine's network off; ``coming`` and ``going`` are rules for what comes and goes, loopback stays."""
         chain = "chain {0} {{ type filter hook {0} priority -10; {1} lo accept; {2}; }}"
-        chains = chain.format("input", "iif", coming) + chain.format("output", "oif", going)
-        self.nft(name, f"table inet {TABLE} {{ {chains} }}\n")
+        chains = chain.format("input", "iif", coming) + "\n" + chain.format("output", "oif", going)
+        self.nft(name, f"table inet {TABLE} {{\n{chains}\n}}\n")
 
     def join(self) -> None:
         """Undo ``cut`` on all machines that run."""
-        for machine in self.lab.machines:
-            if self.inner(machine.name):
-                self.nft(machine.name, f"table inet {TABLE} {{}}\ndelete table inet {TABLE}\n")
+        running = [machine.name for machine in self.lab.machines if self.inner(machine.name)]
+        with ThreadPoolExecutor(len(running)) as pool:
+            list(
+                pool.map(lambda name: self.nft(name, f"table inet {TABLE} {{}}\ndelete table inet {TABLE}\n"), running)
+            )
 
     def pids(self, unit: str = "backend") -> dict[str, str]:
         """The main process of a unit on each backend."""
@@ -226,10 +228,16 @@ class Seen:
     problems: list[str] = field(default_factory=list)
     """Marks that did not hold."""
 
+    @classmethod
+    def of_none(cls, fault: str, problem: str) -> Seen:
+        """Nothing, and why."""
+        return cls(fault, [], 0.0, None, 0.0, None, problems=[problem])
+
     @property
     def during(self) -> list[Request]:
         """The requests while it was broken, which the times are of."""
-        end = self.mended or max(self.healed or self.requests[-1].at, self.broken + LEAST)
+        last = max((request.at for request in self.requests), default=0.0)
+        end = self.mended or max(self.healed or last, self.broken + LEAST)
         return [request for request in self.requests if self.broken - 0.5 <= request.at <= end]
 
     @property
