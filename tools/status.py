@@ -1,4 +1,6 @@
-"""`make status`: what the lab looks like from the controller, and exit code 1 if anything is unhealthy.
+"""`make status`: what the lab looks like from the controller, and exit code 1 if anything is bad.
+
+Red, unhealthy, is a lab whose page fails its users; degraded one where something failed that others stand in for.
 
 All services are asked at once, and as many machines at a time as processors can log in to; what does not answer in time
 is a line, never a traceback. The judgement (``judge_*``) is apart from the asking (``ask_*``), so that tests reach it.
@@ -11,6 +13,8 @@ import contextlib
 import datetime
 import json
 import os
+import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -29,6 +33,12 @@ from plugins.module_utils.nspawn import machines
 from tools.lab import CONSUL_PORT, ROOT, VAULT_PORT, Lab, LabError, Machine, load
 
 GOOD, WARNING, BAD = "good", "warning", "bad"
+# Within 5 s a request has its answer, be it that the database is away.
+ANSWERED = 6.0
+# Less than that of a disk is as good as nothing.
+FULL = 0.01
+# Seconds after which what an instance says of its database is old: a look waits as long as a request.
+OLD = 8.0
 URGENT = datetime.timedelta(days=7)
 TOKEN_LOW = 0.25
 # A login is work for the controller's processors, and in a lab of containers for the machines' as well: more at a time
@@ -36,7 +46,18 @@ TOKEN_LOW = 0.25
 LOGINS = 2 * (os.cpu_count() or 1)
 # Seconds, many times what a login takes: who takes longer only waits, as for a dead machine, and holds nobody up.
 LOGIN = 1.0
+# What OpenSSL says of a certificate, and what is to be said of it.
+CERTIFICATE_PROBLEMS = {
+    "certificate has expired": "its certificate has expired",
+    "not yet valid": "its certificate is not valid yet, or a clock is wrong",
+    "ostname mismatch": "its certificate is another service's",
+    "unable to get local issuer": "its certificate is not from this lab's CA",
+    "self-signed": "its certificate is not from this lab's CA",
+    "self signed": "its certificate is not from this lab's CA",
+    "signature failure": "its certificate is not from this lab's CA",
+}
 COLOURS = {GOOD: "32", WARNING: "33", BAD: "31"}
+VERDICTS = {"healthy": GOOD, "degraded": WARNING, "unhealthy": BAD}
 MARKS = {GOOD: "✓", WARNING: "!", BAD: "✗"}
 
 
@@ -65,11 +86,20 @@ def reason(error: BaseException) -> str:
     text = str(error)
     if isinstance(error, (requests.ConnectTimeout, requests.ReadTimeout, subprocess.TimeoutExpired)):
         return "no answer in time"
-    if isinstance(error, requests.exceptions.SSLError):
-        return "its certificate is not from this lab's CA, is another service's, or has expired"
+    if isinstance(error, (requests.exceptions.SSLError, ssl.SSLError)):
+        return certificate_problem(error)
     if isinstance(error, requests.ConnectionError):
         return "connection refused" if "refused" in text else "not reachable"
     return " ".join(text.split())[:120] or type(error).__name__
+
+
+def certificate_problem(error: BaseException) -> str:
+    """What is wrong with the certificate that a service has shown, out of what OpenSSL says."""
+    text = str(error)
+    for sign, words in CERTIFICATE_PROBLEMS.items():
+        if sign in text:
+            return words
+    return "its certificate is not from this lab's CA, is another service's, or has expired"
 
 
 def attempt(question: Callable[[], Any]) -> Answer:
@@ -92,9 +122,10 @@ def ask_machines(machines: Sequence[Machine], timeout: float) -> dict[str, Answe
 
 
 def ask_machine(machine: Machine, timeout: float, logins: threading.Semaphore) -> Any:
-    """The state that systemd gives itself, and its failed units; ``timeout`` counts from the login's start."""
+    """The state that systemd gives itself, its failed units, full disks; ``timeout`` counts from the login's start."""
     command = machine.ssh(
-        "systemctl is-system-running || systemctl list-units --failed --plain --no-legend | cut -d' ' -f1",
+        "systemctl is-system-running || systemctl list-units --failed --plain --no-legend | cut -d' ' -f1; echo --; "
+        "df --output=avail,size,iavail,itotal,target $(findmnt -rno TARGET -O rw) 2>/dev/null",
         timeout=timeout,
     )
     with logins, contextlib.suppress(subprocess.TimeoutExpired):
@@ -113,8 +144,26 @@ def _machine_state(process: subprocess.Popen[str], timeout: float) -> dict[str, 
     output, problem = process.communicate(timeout=timeout)
     if process.returncode == 255:
         raise LabError(problem.strip().splitlines()[-1] if problem.strip() else "ssh does not answer")
-    words = output.split()
-    return {"system": words[0] if words else "unknown", "failed": words[1:]}
+    units, _, disks = output.partition("--\n")
+    words = units.split()
+    return {"system": words[0] if words else "unknown", "failed": words[1:], "full": full(disks)}
+
+
+def full(disks: str) -> list[str]:
+    r"""What is full of the file systems in df's table: KiB and inodes, each available and in all, and the place.
+
+    >>> full("Avail 1K-blocks IFree Inodes Mounted on\n 9 1000 - - /\n 70 100 0 50 /var\n 0 0 0 0 /proc")
+    ['/ has 9 KiB left', '/var has no inodes left']
+    """
+    found = []
+    for line in disks.splitlines()[1:]:
+        *numbers, place = line.split(maxsplit=4)
+        left, size, inodes, all_inodes = (int(number) if number.isdigit() else 0 for number in numbers)
+        if left < size * FULL:
+            found.append(f"{place} has {left} KiB left")
+        elif inodes < all_inodes * FULL:
+            found.append(f"{place} has {inodes or 'no'} inodes left")
+    return found
 
 
 def ask_consul(lab: Lab, timeout: float) -> Any:
@@ -162,10 +211,54 @@ def ask_vault_token(lab: Lab, timeout: float) -> Any:
 
 
 def ask_page(lab: Lab, url: str, timeout: float) -> Any:
-    """The page itself, and what it says about the backends."""
-    page = lab.get(f"{url}/", timeout=timeout)
+    """The page itself, what it says about the backends, and whether its notes can be read."""
+    patience = max(timeout, ANSWERED)
+    page = lab.get(f"{url}/", timeout=patience)
     instances = lab.get(f"{url}/api/instances", timeout=timeout)
-    return {"code": page.status_code, "api": instances.status_code, "count": _count(instances)}
+    notes = lab.get(f"{url}/api/notes?limit=1", timeout=patience)
+    return {
+        "code": page.status_code,
+        "api": instances.status_code,
+        "count": _count(instances),
+        "notes": notes.status_code,
+    }
+
+
+def ask_backend(lab: Lab, machine: Machine, timeout: float) -> Any:
+    """What an instance says of itself. It tells whoever has its own certificate."""
+    files = lab.directory / "tls" / machine.name
+    answer = lab.get(
+        f"https://{machine.address}:{lab.services['backend']['port']}/api/status",
+        timeout=timeout,
+        cert=(str(files / "backend.pem"), str(files / "backend.key")),
+    )
+    answer.raise_for_status()
+    return answer.json()
+
+
+def ask_certificate(lab: Lab, machine: Machine, service: str, timeout: float) -> None:
+    """Let a service show its certificate. Raises ssl.SSLCertVerificationError for one that its clients would refuse."""
+    context = ssl.create_default_context(cafile=str(lab.authority))
+    entry = lab.services[service]
+    with socket.create_connection((machine.address, entry["port"]), timeout) as plain:
+        if service == "postgresql":
+            plain.sendall(b"\0\0\0\x08\x04\xd2\x16\x2f")  # PostgreSQL's request for TLS
+            plain.recv(1)
+        with context.wrap_socket(plain, server_hostname=entry["names"][0]):
+            pass
+
+
+def ask_certificates(lab: Lab, machines: Sequence[Machine], timeout: float) -> dict[tuple[str, str], Answer]:
+    """For each service with a port and a certificate, on each machine that has it."""
+    asked = [
+        (machine, name)
+        for machine in machines
+        for name, entry in lab.services_of(machine).items()
+        if "port" in entry and entry.get("names")
+    ]
+    with ThreadPoolExecutor(max_workers=16) as pool:
+        answers = pool.map(lambda one: attempt(lambda: ask_certificate(lab, one[0], one[1], timeout)), asked)
+        return {(machine.name, name): answer for (machine, name), answer in zip(asked, answers, strict=True)}
 
 
 def _count(answer: requests.Response) -> int | None:
@@ -217,7 +310,10 @@ def judge_machines(machines: Sequence[Machine], running: set[str] | None, answer
                 Line("Machines", name, "no ssh", f"{machine.address}, {answer.error}", BAD, "Is it still booting?")
             )
             continue
-        failed = answer.value["failed"]
+        failed, disks = answer.value["failed"], answer.value["full"]
+        if disks:
+            remedy = f"Free some space on {name}: what could not write goes on by itself, or restart its unit."
+            lines.append(Line("Machines", name, "disk full", "; ".join(disks), BAD, remedy))
         if failed:
             remedy = f"On {name}: journalctl -u {failed[0]}"
             lines.append(
@@ -355,24 +451,87 @@ def judge_services(lab: Lab, answer: Answer) -> list[Line]:
     for service, entry in lab.services.items():
         if "port" not in entry:
             continue
-        wanted, passing, wrong = len(lab.group(entry["group"])), 0, []
+        wanted, named = len(lab.group(entry["group"])), 0
+        wrong: list[str] = []
+        warned: list[str] = []
         for (node, _), checks in instances.get(service, {}).items():
             states = [check["Status"] for check in checks] + [node_states.get(node, "passing")]
             worst = max(states, key=lambda word: ranks.get(word, 2))
-            if worst == "passing":
-                passing += 1
-            else:
-                output = next((c.get("Output", "") for c in checks if c["Status"] == worst), "")
-                wrong.append(f"{node} {worst}" + (f" ({' '.join(output.split())[:60]})" if output else ""))
-        absent = wanted - passing - len(wrong)
+            said = next((_said(check) for check in checks if check["Status"] == worst), "")
+            # DNS names those with a warning, too.
+            named += worst in ("passing", "warning")
+            if worst != "passing":
+                (warned if worst == "warning" else wrong).append(f"{node} {worst}" + (f" ({said})" if said else ""))
+        absent = wanted - named - len(wrong)
         if absent > 0:
             wrong.append(f"{absent} not registered")
-        level = GOOD if passing >= wanted and not wrong else BAD
-        detail = "; ".join(wrong) if wrong else "all passing"
-        state = f"{passing}/{wanted}"
-        remedy = f"Where it is not passing: journalctl -u '{entry['units'][0]}'" if wrong else ""
+        level = BAD if wrong or named < wanted else WARNING if warned else GOOD
+        detail = "; ".join(wrong + warned) or "all passing"
+        state = f"{named}/{wanted}"
+        remedy = f"Where it is not passing: journalctl -u '{entry['units'][0]}'" if wrong or warned else ""
         lines.append(Line("Services", service, state, detail, level, remedy))
     return lines
+
+
+def _said(check: dict[str, Any]) -> str:
+    """What a check is about and what it last said, in a few words."""
+    output = " ".join(str(check.get("Output", "")).partition("Output: ")[0].split())[:60]
+    return ": ".join(part for part in (str(check.get("Name", "")), output) if part)
+
+
+def judge_backends(answers: dict[str, Answer]) -> list[Line]:
+    """What each instance says of its database: whether it has it, and when its credentials end."""
+    lines = []
+    for name, answer in answers.items():
+        if answer.error:
+            # Where Consul has found out as well, DNS does not name it any more, and nobody asks it.
+            detail, remedy = answer.error, f"On {name}: systemctl status nginx backend"
+            lines.append(Line("Database", name, "no answer", detail, BAD, remedy))
+            continue
+        seen, secrets = answer.value["database"], answer.value["secrets"]
+        old, end = (seen["checked_seconds_ago"] or 0) > OLD, seen.get("credentials_end_seconds")
+        age = secrets.get("pg_service.conf", {}).get("age_seconds")
+        parts = [str(seen["user"] or "")]
+        parts += [f"credentials {span(age)} old"] if age is not None else ["no credentials"]
+        parts += [f"they end in {span(end)} unless renewed"] if end is not None else []
+        detail = ", ".join(part for part in parts if part)
+        if seen["status"] != "up" or old:
+            why = f"not looked at for {span(seen['checked_seconds_ago'])}" if old else str(seen["error"] or "")
+            remedy = f"On {name}: journalctl -u backend -u vault-agent; on the database: journalctl -u 'postgresql@*'"
+            lines.append(Line("Database", name, "away", f"{why[:120]} ({detail})", BAD, remedy))
+        elif seen.get("credentials_ending"):
+            remedy = f"Is Vault well? On {name}: journalctl -u vault-agent"
+            lines.append(Line("Database", name, "ends soon", f"{detail}; that is overdue", WARNING, remedy))
+        else:
+            lines.append(Line("Database", name, "up", detail))
+    return lines
+
+
+def span(seconds: float) -> str:
+    """A time as people say it.
+
+    >>> span(42.4), span(190), span(9000)
+    ('42 s', '3 min', '2.5 h')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def judge_shown(answers: dict[tuple[str, str], Answer]) -> list[Line]:
+    """What is wrong with certificates that services have shown; one that does not answer is seen elsewhere."""
+    return [
+        Line(
+            "Certificates",
+            f"{name}/{service}",
+            "refused",
+            f"as {service} shows it: {answer.error.removeprefix('its certificate ')}",
+            BAD,
+            "make up brings the lab's own; if it has ended, it renews it.",
+        )
+        for (name, service), answer in answers.items()
+        if answer.error.startswith("its certificate")
+    ]
 
 
 def judge_pages(answers: dict[str, Answer], backends: int) -> list[Line]:
@@ -389,6 +548,9 @@ def judge_pages(answers: dict[str, Answer], backends: int) -> list[Line]:
             lines.append(
                 Line("Page", url, "no backend", f"/api/ answers {value['api']}", BAD, "See the backends above.")
             )
+        elif value["notes"] != 200:
+            problem = f"/api/notes answers {value['notes']}"
+            lines.append(Line("Page", url, "no notes", problem, BAD, "See the database above."))
         else:
             count = value["count"]
             lines.append(Line("Page", url, "answers", f"{count} of {backends} backends active"))
@@ -430,6 +592,7 @@ def collect(lab: Lab, timeout: float) -> list[Line]:
     lab.secrets()  # says plainly when the files are another user's
     running = running_containers(lab)
     control = lab.group("control")
+    alive = [machine for machine in lab.machines if running is None or machine.name in running]
     with ThreadPoolExecutor(max_workers=32) as pool:
 
         def ask(question: Callable[[], Any]) -> Future[Answer]:
@@ -439,8 +602,10 @@ def collect(lab: Lab, timeout: float) -> list[Line]:
         vaults = {node.name: ask(lambda n=node: ask_vault(lab, n, timeout)) for node in control}  # type: ignore[misc]
         token = ask(lambda: ask_vault_token(lab, timeout))
         pages = {url: ask(lambda u=url: ask_page(lab, u, timeout)) for url in lab.pages()}  # type: ignore[misc]
+        here = [machine for machine in alive if "backend" in lab.services_of(machine)]
+        backends = {item.name: ask(lambda m=item: ask_backend(lab, m, timeout)) for item in here}  # type: ignore[misc]
         certificates = ask(lambda: read_certificates(lab.directory / "tls"))
-        alive = [machine for machine in lab.machines if running is None or machine.name in running]
+        shown = ask(lambda: ask_certificates(lab, alive, timeout))
         machines = ask_machines(alive, timeout)
     lines = judge_machines(lab.machines, running, machines)
     playbook = f"LAB_NAME={lab.name} .venv/bin/ansible-playbook -i {lab.inventory.replace(', ', ' -i ')}"
@@ -450,12 +615,15 @@ def collect(lab: Lab, timeout: float) -> list[Line]:
     if any(line.state == "active" for line in vault_lines):
         lines += judge_token(token.result())
     lines += judge_services(lab, consul.result())
+    lines += judge_backends({name: future.result() for name, future in backends.items()})
     lines += judge_pages({url: future.result() for url, future in pages.items()}, len(lab.group("backend")))
     found = certificates.result()
     if found.error:
         lines.append(Line("Certificates", "files", "cannot be read", found.error, BAD))
     else:
-        lines += judge_certificates(found.value, datetime.datetime.now(datetime.UTC))
+        refused = judge_shown(shown.result().value or {})
+        ours = judge_certificates(found.value, datetime.datetime.now(datetime.UTC))
+        lines += refused + [line for line in ours if line.level != GOOD or not refused]
     return lines
 
 
@@ -464,14 +632,21 @@ def healthy(lines: Iterable[Line]) -> bool:
     return all(line.level != BAD for line in lines)
 
 
+def verdict(lines: Sequence[Line]) -> str:
+    """In a word. Degraded is what users of the page do not notice: something is bad, and others stand in for it."""
+    if healthy(lines):
+        return "healthy"
+    return "unhealthy" if any(line.level == BAD and line.section == "Page" for line in lines) else "degraded"
+
+
 def render(lab: Lab, lines: Sequence[Line], colour: bool) -> str:
     """The table."""
 
     def paint(text: str, code: str) -> str:
         return f"\033[{code}m{text}\033[0m" if colour else text
 
-    verdict = GOOD if healthy(lines) else BAD
-    word = paint("healthy" if verdict == GOOD else "unhealthy", f"1;{COLOURS[verdict]}")
+    word = verdict(lines)
+    word = paint(word, f"1;{COLOURS[VERDICTS[word]]}")
     out = [f"Lab {paint(lab.name, '1')}  {lab.network}  {word}"]
     wide = max(len(line.name) for line in lines)
     state = max(len(line.state) for line in lines)
@@ -511,7 +686,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     good = healthy(lines)
     if options.json:
-        print(json.dumps({"lab": lab.name, "healthy": good, "lines": [asdict(line) for line in lines]}, indent=2))
+        print(
+            json.dumps(
+                {
+                    "lab": lab.name,
+                    "healthy": good,
+                    "verdict": verdict(lines),
+                    "lines": [asdict(line) for line in lines],
+                },
+                indent=2,
+            )
+        )
     else:
         colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
         print(render(lab, lines, colour))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 import uuid
@@ -162,6 +163,18 @@ def test_without_a_database_the_api_says_so(running: Running) -> None:
         assert len(running.sh(running.names("frontend")[0], "dig +short backend.service.consul").split()) == len(
             running.names("backend")
         )
+        # The page, Consul's checks and `make status` say the same.
+        assert '<html lang="en" data-problem="database">' in running.lab.get(f"{running.page}/", timeout=15).text
+        checks = running.lab.consul().health.checks("backend")[1]
+        assert sorted(check["Status"] for check in checks) == sorted(
+            ["passing", "warning"] * len(running.names("backend"))
+        )
+        status = json.loads(running.status().stdout)
+        assert status["verdict"] == "unhealthy"
+        lines = {(line["section"], line["name"]): line for line in status["lines"]}
+        assert {lines["Database", name]["state"] for name in running.names("backend")} == {"away"}
+        assert lines["Page", running.page]["state"] == "no notes"
+        assert lines["Services", "backend"]["level"] == "warning"
     finally:
         running.sh(database, "systemctl start postgresql")
     wait_until(lambda: running.api("notes").status_code == 200, 30, "the notes can be read again")

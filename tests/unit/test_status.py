@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import shutil
+import socket
+import ssl
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +16,10 @@ from typing import Any
 import pytest
 import requests
 import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 
+from plugins.modules.certificates import issue_authority, issue_leaf, key_pem, subject
 from tools import status
 from tools.lab import ROOT, Lab, Machine, load
 from tools.status import BAD, GOOD, WARNING, Answer, Line
@@ -129,11 +136,12 @@ def lab_of(*machines: Machine) -> Lab:
     return Lab("lab", Path(), "containers", "", "", machines, here)
 
 
-@pytest.mark.parametrize("state", ["warning", "critical"])
-def test_a_check_that_does_not_pass_is_bad_and_says_why(state: str) -> None:
+@pytest.mark.parametrize(("state", "count", "level"), [("warning", "1/1", WARNING), ("critical", "0/1", BAD)])
+def test_a_check_that_does_not_pass_says_why(state: str, count: str, level: str) -> None:
+    """DNS names an instance with a warning: nobody is refused because of it."""
     checks = [node_check("backend-1"), service_check("backend-1", "backend", state, "connection\nrefused")]
     (line,) = status.judge_services(lab_of(MACHINES[-1]), consul(**{"health/state/any": checks}))
-    assert (line.state, line.level, line.detail) == ("0/1", BAD, f"backend-1 {state} (connection refused)")
+    assert (line.state, line.level, line.detail) == (count, level, f"backend-1 {state} (connection refused)")
 
 
 def test_a_service_on_a_dead_node_is_bad() -> None:
@@ -179,7 +187,15 @@ def test_a_token_that_ends_soon_is_a_warning() -> None:
 
 
 def machine_state(system: str = "running", failed: tuple[str, ...] = ()) -> Answer:
-    return Answer({"system": system, "failed": list(failed)})
+    return Answer({"system": system, "failed": list(failed), "full": []})
+
+
+def test_a_full_disk_has_a_line_of_its_own() -> None:
+    table = "Avail 1K-blocks IFree Inodes Mounted on\n 9 1000 5 9 /\n 70 100 0 50 /var\n 0 0 0 0 /proc\n 5 9 - - /x\n"
+    assert status.full(table) == ["/ has 9 KiB left", "/var has no inodes left"]
+    answer = Answer({"system": "running", "failed": [], "full": status.full(table)})
+    lines = status.judge_machines(MACHINES[-1:], None, {"backend-1": answer})
+    assert [(line.state, line.level) for line in lines] == [("disk full", BAD), ("running", GOOD)]
 
 
 @pytest.mark.parametrize(
@@ -222,7 +238,8 @@ def test_many_machines_are_asked_a_few_at_a_time_and_a_dead_one_holds_up_none(
     start = time.monotonic()
     answers = status.ask_machines([*dead, *machines], timeout=3)
     assert [answers[machine.name].error for machine in dead] == ["no answer in time"] * 4
-    assert all(answers[machine.name].value == {"system": "running", "failed": []} for machine in machines)
+    state = {"system": "running", "failed": [], "full": []}
+    assert all(answers[machine.name].value == state for machine in machines)
     assert time.monotonic() - start < 8
     at_a_time = [int(number) for number in (tmp_path / "ssh-at-a-time").read_text().split()]
     assert len(at_a_time) == 50
@@ -232,14 +249,114 @@ def test_many_machines_are_asked_a_few_at_a_time_and_a_dead_one_holds_up_none(
 @pytest.mark.parametrize(
     ("answer", "level"),
     [
-        (Answer({"code": 200, "api": 200, "count": 2}), GOOD),
-        (Answer({"code": 200, "api": 503, "count": None}), BAD),
-        (Answer({"code": 502, "api": 200, "count": 2}), BAD),
+        (Answer({"code": 200, "api": 200, "count": 2, "notes": 200}), GOOD),
+        (Answer({"code": 200, "api": 200, "count": 2, "notes": 503}), BAD),
+        (Answer({"code": 200, "api": 503, "count": None, "notes": 200}), BAD),
+        (Answer({"code": 502, "api": 200, "count": 2, "notes": 200}), BAD),
         (Answer(error="connection refused"), BAD),
     ],
 )
 def test_pages(answer: Answer, level: str) -> None:
     assert levels(status.judge_pages({"https://10.0.0.21": answer}, 2)) == {level}
+
+
+def instance(age: float | None = 60.0, **database: Any) -> Answer:
+    seen = {"status": "up", "user": "v-backend-1-x", "error": None, "checked_seconds_ago": 0.4}
+    ends = {"credentials_end_seconds": 1800.0, "credentials_ending": False}
+    return Answer({"database": {**seen, **ends, **database}, "secrets": {"pg_service.conf": {"age_seconds": age}}})
+
+
+@pytest.mark.parametrize(
+    ("answer", "state", "level", "words"),
+    [
+        (instance(), "up", GOOD, "v-backend-1-x, credentials 60 s old, they end in 30 min unless renewed"),
+        (instance(credentials_end_seconds=None), "up", GOOD, "v-backend-1-x, credentials 60 s old"),
+        (instance(credentials_end_seconds=9.0, credentials_ending=True), "ends soon", WARNING, "overdue"),
+        (instance(status="down", user=None, error="the server refuses the credentials"), "away", BAD, "refuses"),
+        (instance(status="unknown", user=None), "away", BAD, ""),
+        (instance(checked_seconds_ago=30.0), "away", BAD, "not looked at for 30 s"),
+        (instance(None, user=None, status="down", error="not there yet"), "away", BAD, "no credentials"),
+        (Answer(error="connection refused"), "no answer", BAD, "connection refused"),
+    ],
+)
+def test_an_instance_is_as_well_as_its_database(answer: Answer, state: str, level: str, words: str) -> None:
+    (line,) = status.judge_backends({"backend-1": answer})
+    assert (line.state, line.level) == (state, level)
+    assert words in line.detail
+
+
+def test_red_is_what_users_notice() -> None:
+    page, bad = Line("Page", "https://10.0.0.21", "answers"), Line("Machines", "backend-1", "not running", level=BAD)
+    assert status.verdict([page]) == "healthy"
+    assert status.verdict([page, bad]) == "degraded"
+    assert status.verdict([bad, Line("Page", "https://10.0.0.21", "no notes", level=BAD)]) == "unhealthy"
+
+
+class Shows(threading.Thread):
+    """A service on this computer that shows a certificate to whoever comes; PostgreSQL is asked for TLS first."""
+
+    def __init__(self, certificate: Path, asked_first: bool) -> None:
+        super().__init__(daemon=True)
+        self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        self._context.load_cert_chain(certificate)
+        self._asked_first = asked_first
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+
+    def run(self) -> None:
+        client, _ = self._listener.accept()
+        with contextlib.suppress(OSError), client:
+            if self._asked_first:
+                client.recv(8)
+                client.sendall(b"S")
+            with self._context.wrap_socket(client, server_side=True) as secured:
+                secured.recv(1)
+
+
+@pytest.mark.parametrize("service", ["backend", "postgresql"])
+@pytest.mark.parametrize(
+    ("start", "stranger", "name", "words"),
+    [
+        (-1, False, "it.service.consul", ""),
+        (-10, False, "it.service.consul", "has expired"),
+        (2, False, "it.service.consul", "is not valid yet"),
+        (-1, True, "it.service.consul", "is not from this lab's CA"),
+        (-1, False, "other.service.consul", "is another service's"),
+    ],
+)
+def test_a_certificate_that_clients_refuse_is_named(
+    tmp_path: Path, service: str, start: int, stranger: bool, name: str, words: str
+) -> None:
+    now = datetime.datetime.now(datetime.UTC)
+    ours, other, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(3))
+    pem = {it: issue_authority(subject("CA"), it, 3650, now - datetime.timedelta(days=20)) for it in (ours, other)}
+    signer = other if stranger else ours
+    wanted = {"name": "x", "common_name": name, "dns_names": [name], "ip_addresses": []}
+    issuer = x509.load_pem_x509_certificate(pem[signer])
+    leaf = issue_leaf(wanted, key, issuer, signer, 5, now + datetime.timedelta(days=start))
+    (tmp_path / "tls").mkdir()
+    (tmp_path / "tls" / "ca.pem").write_bytes(pem[ours])
+    (tmp_path / "leaf.pem").write_bytes(leaf + key_pem(key))
+    it = Shows(tmp_path / "leaf.pem", service == "postgresql")
+    it.start()
+    machine = Machine("x-1", "x", "127.0.0.1")
+    services = {service: {"group": "x", "port": it.port, "names": ["it.service.consul"], "units": [service]}}
+    lab = Lab("lab", tmp_path, "containers", "", "", (machine,), services)
+    lines = status.judge_shown(status.ask_certificates(lab, [machine], 2.0))
+    assert [(line.name, line.level) for line in lines] == ([(f"x-1/{service}", BAD)] if words else [])
+    assert words in "".join(line.detail for line in lines)
+
+
+def test_a_service_that_does_not_answer_shows_no_certificate(tmp_path: Path) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    (tmp_path / "tls").mkdir()
+    (tmp_path / "tls" / "ca.pem").write_bytes(issue_authority(subject("CA"), key, 3650, NOW))
+    machine = Machine("x-1", "x", "127.0.0.1")
+    services = {"backend": {"group": "x", "port": 1, "names": ["it.service.consul"], "units": ["backend"]}}
+    lab = Lab("lab", tmp_path, "containers", "", "", (machine,), services)
+    answers = status.ask_certificates(lab, [machine], 2.0)
+    assert "refused" in answers["x-1", "backend"].error
+    assert status.judge_shown(answers) == []
 
 
 @pytest.mark.parametrize(("days_left", "level"), [(300, GOOD), (122, GOOD), (121, WARNING), (6, BAD), (-1, BAD)])

@@ -7,6 +7,7 @@ import glob
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -65,6 +66,23 @@ class Cluster:
 
     def stop(self) -> None:
         self.run("pg_ctl", "-D", "data", "-m", "fast", "-w", "stop")
+
+    @contextlib.contextmanager
+    def hung(self) -> Iterator[None]:
+        """All its processes stand still meanwhile: connections are taken by the kernel, and nothing is said."""
+        main = int((self.directory / "data/postmaster.pid").read_text().split()[0])
+        listed = subprocess.run(
+            ["/bin/ps", "-o", "pid=", "--ppid", str(main)], capture_output=True, text=True, check=True
+        )
+        processes = [main, *map(int, listed.stdout.split())]
+        for process in processes:
+            os.kill(process, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for process in processes:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGCONT)
 
     def sql(self, statement: str, database: str = "lab") -> list[tuple[object, ...]]:
         """Run a statement as the administrator."""
@@ -135,6 +153,7 @@ def settings(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         secrets=secrets,
         credentials=None,
         drain_file=tmp_path / "draining",
+        complaint_file=tmp_path / "refused",
         ca_file=None,
         pool_size=3,
         pool_waiters=4,

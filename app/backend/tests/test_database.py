@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 
 import psycopg2
@@ -11,7 +13,7 @@ import pytest
 from conftest import Cluster
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
-from lab_backend import database
+from lab_backend import database, notes
 from lab_backend.settings import Settings
 
 
@@ -240,3 +242,162 @@ def test_monitor_tells_up_and_down(pool: database.Pool, settings: Settings, clus
     assert seen.status == "down"
     assert seen.error
     assert monitor.look().status == "up"
+
+
+def seconds(pool: database.Pool, timeout: float) -> tuple[float, str]:
+    """How long a request took that was to fail, and what it was told."""
+    began = time.monotonic()
+    with pytest.raises(database.Unavailable) as told:
+        pool.run(who, timeout)
+    return time.monotonic() - began, str(told.value)
+
+
+def test_a_hung_server_is_waited_for_no_longer_than_a_request_may(pool: database.Pool, cluster: Cluster) -> None:
+    assert pool.run(who, 1.0) == "first"
+    with cluster.hung():
+        took, said = seconds(pool, 3.0)
+        assert 2.9 < took < 3.4, said
+        # It has been away for so long already that nobody waits any more.
+        took, said = seconds(pool, 3.0)
+        assert took < 0.2, said
+    assert pool.run(who, 2.0, look=True) == "first"
+    assert pool.run(who, 2.0) == "first"
+
+
+def test_a_server_that_hangs_for_less_fails_nobody(pool: database.Pool, cluster: Cluster) -> None:
+    with Load(pool, 6) as load, cluster.hung():
+        time.sleep(2.5)
+    assert load.failures == []
+
+
+class Cable:
+    """Between a client and the server, until it is cut: then nothing passes, and nobody is told."""
+
+    def __init__(self, port: int) -> None:
+        self._server = ("127.0.0.1", port)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self.whole = threading.Event()
+        self.whole.set()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            client, _ = self._listener.accept()
+            server = socket.create_connection(self._server)
+            for pair in ((client, server), (server, client)):
+                threading.Thread(target=self._pass, args=pair, daemon=True).start()
+
+    def _pass(self, source: socket.socket, target: socket.socket) -> None:
+        try:
+            while data := source.recv(65536):
+                self.whole.wait()
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+        except OSError:
+            target.close()
+
+
+def test_a_write_whose_answer_is_lost_is_there_once(settings: Settings, cluster: Cluster) -> None:
+    """The server has done it, and the client, who knows nothing of that, does it again on another connection."""
+    cable = Cable(cluster.port)
+    settings.service_file.write_text(settings.service_file.read_text().replace(str(cluster.port), str(cable.port)))
+    pool = database.open_pool(settings)
+    assert pool.run(who, 2.0) == "first"
+    cable.whole.clear()
+    mend = threading.Timer(2.6, cable.whole.set)
+    mend.start()
+    note = notes.create_note(pool, "once", uuid.uuid4(), "backend-1", 4.7)
+    mend.join()
+    time.sleep(0.3)  # for the first one to arrive as well
+    assert cluster.sql("SELECT id, text FROM notes") == [(note["id"], "once")]
+    assert pool.broken_total > 0
+    pool.close()
+
+
+def test_a_refused_login_is_said_and_taken_back(pool: database.Pool, settings: Settings, cluster: Cluster) -> None:
+    assert settings.complaint_file
+    assert pool.run(who, 1.0) == "first"
+    cluster.revoke_user("first")
+    with pytest.raises(database.Unavailable, match="authentication failed"):
+        pool.run(who, 0.6)
+    assert settings.complaint_file.exists()
+    cluster.create_user("second", "two")
+    cluster.write_service(settings.service_file, "second", "two")
+    assert pool.run(who, 2.0) == "second"
+    assert not settings.complaint_file.exists()
+
+
+def test_a_server_that_is_away_is_no_reason_to_complain(
+    pool: database.Pool, settings: Settings, cluster: Cluster
+) -> None:
+    assert settings.complaint_file
+    cluster.stop()
+    try:
+        seconds(pool, 0.6)
+    finally:
+        cluster.start()
+    assert not settings.complaint_file.exists()
+
+
+def test_a_session_that_outlives_its_role_is_let_go(pool: database.Pool, settings: Settings, cluster: Cluster) -> None:
+    """Dropped by hand: the session stays, and may do nothing."""
+    assert settings.complaint_file
+    assert pool.run(who, 1.0) == "first"
+    cluster.sql('DROP ROLE "first"')
+    late = threading.Timer(1.0, cluster.create_user, ("first", "one"))
+    late.start()
+    found, total = notes.list_notes(pool, 10, 4.0)
+    late.join()
+    assert (found, total) == ([], 0)
+    assert pool.opened_total == 2
+    assert not settings.complaint_file.exists()
+
+
+def test_what_the_role_really_may_not_do_is_told_at_once(pool: database.Pool) -> None:
+    pool.run(who, 1.0)
+    with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+        pool.run(lambda cursor, _: cursor.execute("TRUNCATE notes"), 3.0)
+    assert pool.opened_total == 2, "a new connection was asked as well, and no third"
+
+
+def test_a_name_that_is_not_given_leads_to_the_last_address(
+    pool: database.Pool, settings: Settings, cluster: Cluster
+) -> None:
+    """Consul names a server a moment after it is back."""
+    assert pool.run(who, 1.0) == "first"
+    pool.close()
+    settings.service_file.write_text(settings.service_file.read_text().replace("127.0.0.1", "nowhere.invalid"))
+    assert pool.run(who, 2.0) == "first"
+    with pytest.raises(database.Unavailable, match="could not translate"):
+        database.open_pool(settings).run(who, 0.5)
+
+
+def test_the_monitor_knows_when_credentials_end(pool: database.Pool, cluster: Cluster) -> None:
+    monitor = database.Monitor(pool, timeout=1.0)
+    assert monitor.look().as_json()["credentials_end_seconds"] is None
+    for left, ending in ((65, False), (22, False), (15, True), (65, False)):
+        cluster.sql(f"ALTER ROLE first VALID UNTIL '{time.strftime('%F %T+00', time.gmtime(time.time() + left))}'")
+        seen = monitor.look()
+        told = seen.as_json()
+        assert abs(told["credentials_end_seconds"] - (left - database.TAKEN_BACK)) < 2
+        assert (told["credentials_ending"], seen.serves) == (ending, not ending), left
+    cluster.sql("ALTER ROLE first VALID UNTIL 'infinity'")
+    assert monitor.look().as_json()["credentials_end_seconds"] is None
+
+
+def test_the_monitor_does_not_wait_for_credentials_that_are_refused(pool: database.Pool, cluster: Cluster) -> None:
+    monitor = database.Monitor(pool, interval=0.2, timeout=3.0)
+    monitor.start()
+    try:
+        deadline = time.monotonic() + 3
+        while monitor.last.status != "up" and time.monotonic() < deadline:
+            time.sleep(0.05)
+        cluster.revoke_user("first")
+        began = time.monotonic()
+        while monitor.last.status == "up" and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert time.monotonic() - began < 1.5
+        assert "refuses" in str(monitor.last.error)
+    finally:
+        monitor.stop()

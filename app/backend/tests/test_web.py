@@ -62,6 +62,28 @@ def test_health_does_not_judge_the_database(client: FlaskClient, backend: web.Ba
         cluster.start()
 
 
+def test_the_databases_health_is_another_question(client: FlaskClient, backend: web.Backend, cluster: Cluster) -> None:
+    """Consul takes 429 for a warning, which takes nobody out of DNS."""
+    assert client.get("/health/database").status_code == 429, "nobody has looked yet"
+    backend.monitor.look()
+    assert client.get("/health/database").status_code == 200
+    cluster.sql(f"ALTER ROLE first VALID UNTIL '{time.strftime('%F %T+00', time.gmtime(time.time() + 60))}'")
+    backend.monitor.look()
+    assert client.get("/health/database").status_code == 200
+    cluster.sql(f"ALTER ROLE first VALID UNTIL '{time.strftime('%F %T+00', time.gmtime(time.time() + 10))}'")
+    backend.monitor.look()
+    answer = client.get("/health/database")
+    assert (answer.status_code, answer.get_json()["database"]["credentials_ending"]) == (429, True)
+    cluster.stop()
+    try:
+        backend.monitor.look()
+        answer = client.get("/health/database")
+        assert (answer.status_code, answer.get_json()["database"]["status"]) == (429, "down")
+        assert client.get("/health").status_code == 200
+    finally:
+        cluster.start()
+
+
 def test_status(client: FlaskClient, backend: web.Backend) -> None:
     backend.monitor.look()
     status = client.get("/api/status").get_json()
@@ -243,6 +265,7 @@ def test_instances(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None
                 entry("backend-3", "critical"),
                 entry("backend-1", "passing"),
                 entry("backend-2", "passing", maintenance),
+                entry("backend-4", "passing", {"CheckID": "database", "Status": "warning"}),
             ]
 
     class Consul:
@@ -252,12 +275,13 @@ def test_instances(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(instances.consul, "Consul", Consul)
     answer = client.get("/api/instances").get_json()
-    assert (answer["count"], answer["instance"]) == (1, "backend-1")
+    assert (answer["count"], answer["instance"]) == (2, "backend-1"), "those that DNS names"
     shown = [(one["name"], one["address"], one["version"], one["state"]) for one in answer["instances"]]
     assert shown == [
         ("backend-1", "10.0.0.1", "1.2.3", "passing"),
         ("backend-2", "10.0.0.1", "1.2.3", "maintenance"),
         ("backend-3", "10.0.0.1", "1.2.3", "critical"),
+        ("backend-4", "10.0.0.1", "1.2.3", "warning"),
     ]
     assert answer["instances"][0]["database"]["status"] == "unknown"
 

@@ -32,7 +32,7 @@ final class State
             return new self('backend', '', '', '', 'unknown', '', null, 0, [], null);
         }
         $instances = $backend->get('/api/instances');
-        $database = self::text($status->data['database']['status'] ?? null, 'unknown');
+        $database = self::database($status->data['database'] ?? null);
         // Without its database the backend waits before it says no; the reader need not.
         $notes = $database === 'down' ? new Answer(0, null, '') : $backend->get('/api/notes');
 
@@ -44,6 +44,7 @@ final class State
                 $database === 'down' => 'database',
                 !$instances->ok() => 'instances',
                 !$notes->ok() => 'notes',
+                $database === 'ending' => 'credentials',
                 default => null,
             },
             $status->instance,
@@ -71,8 +72,17 @@ final class State
             'address' => self::text($row['address'] ?? null) . ($port === '' ? '' : ':' . $port),
             'version' => self::text($row['version'] ?? null),
             'state' => self::text($row['state'] ?? null, 'unknown'),
-            'database' => self::text($row['database']['status'] ?? null, 'unknown'),
+            'database' => self::database($row['database'] ?? null),
         ];
+    }
+
+    /** How an instance sees its database, in a word: up, ending (its credentials are not renewed), down or unknown. */
+    private static function database(mixed $seen): string
+    {
+        $seen = is_array($seen) ? $seen : [];
+        $status = self::text($seen['status'] ?? null, 'unknown');
+
+        return $status === 'up' && ($seen['credentials_ending'] ?? false) === true ? 'ending' : $status;
     }
 
     /**

@@ -43,6 +43,7 @@ const STATE_WORDS = [
 
 const DATABASE_WORDS = [
     'up' => 'Connected',
+    'ending' => 'Credentials end soon',
     'down' => 'Not reachable',
     'unknown' => 'Unknown',
 ];

@@ -68,6 +68,11 @@ $answering = $state->problem !== 'backend';
     <h2>The notes cannot be read</h2>
     <p>The backend answers, but not with its notes. What is shown of them may be old.</p>
   </div>
+  <div class="problem mild" data-problem="credentials"<?= hidden_unless($state->problem === 'credentials') ?>>
+    <h2>The database credentials end soon</h2>
+    <p>All works, but nothing has renewed the credentials of the instance that answered: it may not have reached Vault for
+      a while. When they end, notes can neither be read nor written until it does.</p>
+  </div>
   <div class="problem" data-problem="page" hidden>
     <h2>This page has lost its server</h2>
     <p>The browser cannot reach the frontend machine. What you see is what it last said. Trying again all the time.</p>

@@ -35,6 +35,11 @@ def found(running: Running) -> bool:
     return running.lab.machine(HOST).address in running.attempt("control-1", f"getent ahostsv4 {NAME}").stdout
 
 
+def states(running: Running) -> list[tuple[str, str]]:
+    """The instances that it finds, and how Consul sees each."""
+    return [(item["name"], item["state"]) for item in ask(running, "api/instances").json()["instances"]]
+
+
 def write_secret(running: Running, name: str, text: str) -> None:
     """Put a file in place in one step, as Vault Agent does."""
     command = "umask 027; f=/run/secrets/.new; cat > $f && chgrp backend $f && mv $f"
@@ -90,8 +95,7 @@ def test_with_them_it_is_healthy_and_has_its_name(running: Running) -> None:
     health = ask(running, "health")
     assert (health.status_code, health.json()["status"]) == (200, "ok")
     wait_until(lambda: found(running), 10, "DNS names it")
-    instances = wait_until(lambda: ask(running, "api/instances").json()["instances"], 10, "it finds itself")
-    assert [(item["name"], item["state"]) for item in instances] == [(HOST, "passing")]
+    wait_until(lambda: states(running) == [(HOST, "passing")], 10, "it finds itself")
     assert ask(running, "api/status").json()["greeting"] == "Hello from a test"
 
 
@@ -109,6 +113,7 @@ def test_its_certificate_is_its_own_and_plain_http_is_not_served(running: Runnin
     [
         (f"{HOST}/backend", "api/status", 200),
         (f"{HOST}/consul", "health", 200),
+        (f"{HOST}/consul", "health/database", 200),
         (f"{HOST}/consul", "api/status", 403),
         (f"{HOST}/consul", "metrics", 403),
         ("control-1/consul", "health", 403),
@@ -179,9 +184,40 @@ def test_a_stopped_database_leaves_the_instance_healthy(running: Running) -> Non
     try:
         wait_until(lambda: ask(running, "api/notes").status_code == 503, 15, "notes cannot be read")
         assert ask(running, "health").status_code == 200
+        # Consul says it of the instance, and goes on to name it.
+        wait_until(lambda: states(running) == [(HOST, "warning")], 10, "Consul warns")
+        assert ask(running, "api/instances").json()["count"] == 1
+        assert found(running)
     finally:
         running.sh("database-1", "systemctl start postgresql")
     wait_until(lambda: ask(running, "api/notes").status_code == 200, 30, "notes can be read again")
+    wait_until(lambda: states(running) == [(HOST, "passing")], 10, "Consul warns no more")
+
+
+@pytest.mark.usefixtures("serving")
+def test_a_hung_database_keeps_nobody_waiting(running: Running) -> None:
+    """Whoever asks has an answer within 5 s, more at a time than it has connections; then all goes on at once."""
+    unit = running.sh("database-1", "systemctl list-units --plain --no-legend 'postgresql@*' | cut -d' ' -f1").strip()
+    pid = running.sh(HOST, "systemctl show -P MainPID backend")
+
+    def one(number: int) -> tuple[float, int]:
+        time.sleep(number / 10)
+        began = time.monotonic()
+        response = ask(running, "api/notes")
+        assert response.headers["Content-Type"].startswith("application/json")
+        return time.monotonic() - began, response.status_code
+
+    running.sh("database-1", f"systemctl kill -s STOP {unit}")
+    try:
+        with ThreadPoolExecutor(80) as pool:
+            answers = list(pool.map(one, range(80)))
+    finally:
+        running.sh("database-1", f"systemctl kill -s CONT {unit}")
+    wait_until(lambda: ask(running, "api/notes").status_code == 200, 2, "notes can be read again")
+    assert {code for _, code in answers} == {503}
+    assert max(took for took, _ in answers) < 5
+    assert answers[-1][0] < 0.5, "who asks after that is told at once"
+    assert running.sh(HOST, "systemctl show -P MainPID backend") == pid
 
 
 @pytest.mark.usefixtures("serving")
@@ -218,6 +254,31 @@ def test_the_process_holds_no_secret(running: Running, host: Callable[[str], Any
     assert token not in shown
     for path in ("tls/backend.key", "consul_token"):
         assert host(HOST).file(f"/etc/backend/{path}").mode & 0o007 == 0, path
+
+
+def test_it_says_that_its_login_is_refused_and_takes_that_back(running: Running, serving: str) -> None:
+    """By a file, for whoever brings its secrets; a stopped instance says nothing."""
+    assert serving
+    says = "/run/secrets-refused/backend"
+
+    def complains() -> bool:
+        return running.attempt(HOST, f"test -e {says}").returncode == 0
+
+    end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'lab_app'"
+    assert not complains()
+    running.sql(f"ALTER ROLE lab_app NOLOGIN; {end}", "postgres")
+    try:
+        wait_until(complains, 3, "it complains")
+        running.sh(HOST, "systemctl restart backend")
+        wait_until(complains, 10, "it complains again after a restart")
+        running.sh(HOST, "systemctl stop backend")
+        assert not complains()
+        running.sh(HOST, "systemctl start backend")
+        wait_until(complains, 10, "it complains again")
+    finally:
+        running.sql("ALTER ROLE lab_app LOGIN", "postgres")
+    wait_until(lambda: not complains(), 5, "it takes that back")
+    wait_until(lambda: ask(running, "health").json()["database"] == "up", 10, "it has its database")
 
 
 def test_only_its_port_is_open(running: Running, listening: Callable[[str], set[str]]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from tests.running import Running, wait_until
 pytestmark = [pytest.mark.journal("vault-agent@backend", "vault@control"), pytest.mark.timeout(180)]
 HOST = "backend-1"
 FOLDER = "/run/secrets"
+COMPLAINTS = "/run/secrets-refused"
 
 
 def put(running: Running, path: str, **secret: str) -> None:
@@ -79,6 +81,49 @@ def test_a_killed_agent_returns(running: Running, kill: Callable[[str, str], Non
     wait_until(reads(running, word), 15, "the agent has logged in again")
 
 
+def agent_pid(running: Running) -> str:
+    """The agent's process."""
+    return running.sh(HOST, "systemctl show -P MainPID vault-agent").strip()
+
+
+def test_who_says_that_a_secret_is_refused_has_all_fetched_anew(running: Running) -> None:
+    """At once, then after pauses that grow, for as long as it is said; and no unit ends as failed."""
+    complain = "setpriv --reuid=nobody --regid=nogroup --groups=$(getent group backend | cut -d: -f3)"
+    unit = "vault-agent-refused.service"
+    before = agent_pid(running)
+    # Emptied by hand as well: what is fetched anew is written anew.
+    running.sh(HOST, f"{complain} touch {COMPLAINTS}/test && rm {FOLDER}/*")
+    try:
+        wait_until(lambda: agent_pid(running) not in ("0", before), 3, "the agent is another")
+        wait_until(
+            lambda: running.sh(HOST, f"ls {FOLDER}").split() == ["app.json", "pg_service.conf"], 4, "all is there"
+        )
+        time.sleep(13)
+        said = running.sh(HOST, f"journalctl -b -u {unit} -o cat | grep -c fetching").strip()
+        assert said == "2", "once at the start and once after 5 s; the third time is 10 s later"
+    finally:
+        running.sh(HOST, f"rm -f {COMPLAINTS}/test")
+    wait_until(lambda: running.attempt(HOST, f"systemctl is-active {unit}").stdout.strip() == "inactive", 10, "it ends")
+    assert running.sh(HOST, "systemctl is-active vault-agent vault-agent-refused.path").split() == ["active"] * 2
+    assert running.sh(HOST, "systemctl list-units --failed --plain --no-legend") == ""
+
+
+def test_only_those_may_say_so_who_may_read_the_secrets(running: Running, host: Callable[[str], Any]) -> None:
+    folder = host(HOST).file(COMPLAINTS)
+    assert (folder.user, folder.group, oct(folder.mode)) == ("vault-agent", "backend", "0o770")
+    stranger = "setpriv --reuid=nobody --regid=nogroup --clear-groups"
+    assert running.attempt(HOST, f"{stranger} touch {COMPLAINTS}/test").returncode != 0
+
+
+def test_what_comes_and_goes_has_the_agent_fetch_no_more_than_every_5_seconds(running: Running) -> None:
+    began = running.sh(HOST, "date +%s").strip()
+    for _ in range(40):
+        running.sh(HOST, f"touch {COMPLAINTS}/test; sleep 0.1; rm {COMPLAINTS}/test; sleep 0.1")
+    fetched = running.attempt(HOST, f"journalctl --since=@{began} -u vault-agent-refused -o cat | grep -c fetching")
+    assert 1 <= int(fetched.stdout) <= 3, "in some ten seconds"
+    assert running.sh(HOST, "systemctl list-units --failed --plain --no-legend") == ""
+
+
 def test_the_agent_outlasts_vault(running: Running) -> None:
     word = secrets.token_urlsafe(16)
     running.sh("control-1", "systemctl restart vault")
@@ -111,6 +156,7 @@ def test_the_agent_reads_nothing_else(running: Running) -> None:
 
 def test_the_unit_is_hardened(exposure: Callable[[str, str], float]) -> None:
     assert exposure(HOST, "vault-agent.service") <= 2
+    assert exposure(HOST, "vault-agent-refused.service") <= 2
 
 
 def test_wrong_options_are_refused_with_a_sentence(refuses: Callable[..., str]) -> None:

@@ -5,21 +5,29 @@ is to let go of the old ones in time, which psycopg2's own pool does not: it fre
 is exhausted, and closes what lies idle. The pool here
 
 * replaces a connection that was opened with an older service file, once a new one could be opened in its place;
-* waits, with a deadline, when all connections are busy or the server is away;
+* waits, with a deadline, when all connections are busy or the server is away, and no more once the server has been away
+  for as long as anybody would have waited;
+* waits for the server itself with a deadline too: one that hangs, or whose network is cut, says nothing for ever;
 * runs the work once more on another connection when the one in use broke (server restarted, credentials revoked), so
-  the work must be one statement that may safely run twice.
+  the work must be one statement that may safely run twice;
+* complains, for its machine to act on, when the server refuses the newest credentials.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import re
+import select
+import socket
 import threading
 import time
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import psycopg2
+from psycopg2.extensions import POLL_OK, POLL_READ, set_wait_callback
 from psycopg2.extensions import connection as Connection  # noqa: N812 psycopg2 writes its classes in lower case
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
@@ -35,10 +43,59 @@ IDLE_SECONDS = 60.0
 """A connection beyond the first that nobody used for so long is closed."""
 ATTEMPTS = 4
 """How often the work is tried on connections that break under it."""
+SILENCE = 2.0
+"""Seconds in which the server must answer a connection or a statement; then another connection is tried."""
+TAKEN_BACK = 5.0
+"""Seconds by which who lends credentials may take them back before PostgreSQL lets them end. Vault does so."""
+_REFUSED = re.compile(
+    "FATAL: +(password authentication failed|no pg_hba.conf entry|pg_hba.conf rejects"
+    '|role ".*" (does not exist|is not permitted to log in))'
+)
+"""What PostgreSQL says with SQLSTATE 28P01 and 28000. libpq tells no code of a connection that was refused."""
+
+
+_ROLE_MISSING = (psycopg2.errors.InsufficientPrivilege, psycopg2.errors.UndefinedObject)
 
 
 class Unavailable(Exception):
     """The database cannot be used right now; the text says why and holds no secret."""
+
+
+class Silent(psycopg2.OperationalError):  # type: ignore[misc]
+    """The server did not answer in time. psycopg2 closes the connection."""
+
+
+class _Patience(threading.local):
+    """When this thread stops waiting for the server."""
+
+    deadline = float("inf")
+
+
+_patience = _Patience()
+
+
+@contextlib.contextmanager
+def _until(deadline: float) -> Iterator[None]:
+    """Wait for the server until then at most, and SILENCE at most."""
+    _patience.deadline = min(deadline, time.monotonic() + SILENCE)
+    try:
+        yield
+    finally:
+        _patience.deadline = float("inf")
+
+
+def _wait_for_server(connection: Connection) -> None:
+    """What psycopg2 calls to wait: for a new connection, and for the answer to a statement."""
+    while (state := connection.poll()) != POLL_OK:
+        left = _patience.deadline - time.monotonic()
+        if left <= 0:
+            raise Silent("the server did not answer in time")
+        poll = select.poll()
+        poll.register(connection.fileno(), select.POLLIN if state == POLL_READ else select.POLLOUT)
+        poll.poll(None if left == float("inf") else left * 1000)
+
+
+set_wait_callback(_wait_for_server)
 
 
 @dataclass(eq=False)
@@ -46,6 +103,7 @@ class _Slot:
     connection: Connection
     stamp: Hashable
     used_at: float = field(default_factory=time.monotonic)
+    opened_at: float = field(default_factory=time.monotonic)
 
 
 class Pool:
@@ -57,11 +115,16 @@ class Pool:
         stamp: Callable[[], Hashable | None],
         size: int = 6,
         waiters: int = 32,
+        patience: float = 5.0,
+        complain: Callable[[bool], None] = lambda _refused: None,
     ) -> None:
         self._connect = connect
         self._stamp = stamp
         self._size = size
         self._waiters = waiters
+        self._patience = patience
+        self._complain = complain
+        self._away_since: float | None = None
         self._condition = threading.Condition()
         self._idle: list[_Slot] = []
         self._open = 0
@@ -69,6 +132,8 @@ class Pool:
         self._failure = ""
         self._failed_at = float("-inf")
         self._failed_stamp: Hashable | None = None
+        self.refused = False
+        """Whether the server refused the newest credentials when they were last tried."""
         self.opened_total = 0
         self.broken_total = 0
 
@@ -82,27 +147,30 @@ class Pool:
         """Open connections that nobody uses."""
         return len(self._idle)
 
-    def run(self, work: Callable[[Cursor, int], Result], timeout: float) -> Result:
+    def run(self, work: Callable[[Cursor, int], Result], timeout: float, look: bool = False) -> Result:
         """Give `work` a cursor (autocommit) and the number of this attempt, from 0, and return what it returns.
 
-        Raises Unavailable when no connection could be had within `timeout` seconds, or broke every time; other errors
-        of psycopg2 pass through.
+        Raises Unavailable when no connection could be had within `timeout` seconds, or broke every time, and at once
+        when the server has been away for `patience` seconds already, unless this is to `look` whether it still is;
+        other errors of psycopg2 pass through.
         """
-        deadline = time.monotonic() + timeout
+        began = time.monotonic()
+        deadline = began + timeout
         attempt = 0
         while True:
-            slot = self._take(deadline)
+            slot = self._take(deadline, look)
+            tried = time.monotonic()
             try:
-                with slot.connection.cursor() as cursor:
+                with _until(deadline), slot.connection.cursor() as cursor:
                     result = work(cursor, attempt)
             except psycopg2.Error as error:
                 lost = slot.connection.closed != 0
-                # A session may outlive its dropped role; all it can do then is to be refused.
-                refused = isinstance(error, psycopg2.errors.InsufficientPrivilege) and slot.stamp != self._stamp()
-                if not (lost or refused):
+                # A session may outlive its dropped role; all it can do then is to be refused. A new one tells.
+                dropped = isinstance(error, _ROLE_MISSING) and slot.opened_at < began
+                if not (lost or dropped):
                     self._give_back(slot)
                     raise
-                self._discard(slot)
+                self._discard(slot, tried)
                 attempt += 1
                 if attempt >= ATTEMPTS or time.monotonic() >= deadline:
                     raise Unavailable(_sentence(error)) from error
@@ -111,6 +179,7 @@ class Pool:
                 self._give_back(slot)
                 raise
             else:
+                self._away_since = None
                 self._give_back(slot)
                 return result
 
@@ -130,10 +199,12 @@ class Pool:
             self._open -= len(slots)
         _close(slots)
 
-    def _take(self, deadline: float) -> _Slot:
+    def _take(self, deadline: float, look: bool) -> _Slot:
         while True:
             stamp = self._stamp()
             with self._condition:
+                if not look and self._away_since and time.monotonic() - self._away_since >= self._patience:
+                    raise Unavailable(self._failure or "the server does not answer")
                 slot = self._pop(stamp)
                 if slot and slot.stamp == stamp:
                     return slot
@@ -148,14 +219,20 @@ class Pool:
             # From here on one place is ours: with an old connection in it, or none.
             if slot and not may_open:
                 return slot
+            tried = time.monotonic()
             try:
-                fresh = _Slot(self._connect(), stamp)
+                with _until(deadline):
+                    fresh = _Slot(self._connect(), stamp)
             except psycopg2.Error as error:
                 with self._condition:
                     self._failure, self._failed_at, self._failed_stamp = _sentence(error), time.monotonic(), stamp
+                    self._away_since = self._away_since or tried
                     if slot is None:
                         self._open -= 1
                 log.warning("cannot connect: %s", _sentence(error))
+                # What is said of older credentials than the newest is no reason to complain.
+                if stamp == self._stamp() and _REFUSED.search(str(error)):
+                    self._judge(True)
                 if slot:  # the old one may well work until the new credentials do
                     return slot
                 continue
@@ -169,10 +246,17 @@ class Pool:
                 self._failure = ""
                 self.opened_total += 1
                 self._condition.notify_all()
+            self._judge(False)
             if slot:
                 log.info("connection replaced: the service file has changed")
                 _close([slot])
             return fresh
+
+    def _judge(self, refused: bool) -> None:
+        """Say it where it has changed."""
+        if refused != self.refused:
+            self.refused = refused
+            self._complain(refused)
 
     def _pop(self, stamp: Hashable | None) -> _Slot | None:
         """An idle connection: the current and last used first, else an older one."""
@@ -210,10 +294,11 @@ class Pool:
                 self._idle.append(slot)
             self._condition.notify()
 
-    def _discard(self, broken: _Slot) -> None:
+    def _discard(self, broken: _Slot, tried: float) -> None:
         """Close a broken connection, and the idle ones that are as old: what broke it has broken them as well."""
         with self._condition:
             self.broken_total += 1
+            self._away_since = self._away_since or tried
             slots = [slot for slot in self._idle if slot.stamp == broken.stamp]
             self._idle = [slot for slot in self._idle if slot.stamp != broken.stamp]
             self._open -= len(slots) + 1
@@ -230,29 +315,53 @@ class Probe:
     server_version: str | None = None
     error: str | None = None
     checked_at: float | None = None
+    credentials_end_at: float | None = None
+    """When they end, unless they are renewed; None where they do not."""
+    credentials_ending: bool = False
+    """Whether that should have been done by now."""
+
+    @property
+    def serves(self) -> bool:
+        """Whether all is well, and will be for a while."""
+        return self.status == "up" and not self.credentials_ending
 
     def as_json(self) -> dict[str, Any]:
-        """For /api/status; the age is in seconds."""
-        age = None if self.checked_at is None else round(time.monotonic() - self.checked_at, 1)
+        """For /api/status; times are in seconds from now."""
+        now = time.monotonic()
+        end = self.credentials_end_at
         return {
             "status": self.status,
             "user": self.user,
             "server_version": self.server_version,
             "error": self.error,
-            "checked_seconds_ago": age,
+            "checked_seconds_ago": None if self.checked_at is None else round(now - self.checked_at, 1),
+            "credentials_end_seconds": None if end is None else round(max(0.0, end - now), 1),
+            "credentials_ending": self.credentials_ending,
         }
 
 
 class Monitor:
-    """Looks at the database once a second, so that asking for its state never has to wait for it."""
+    """Looks at the database twice a second, so that asking for its state never has to wait for it.
 
-    def __init__(self, pool: Pool, interval: float = 1.0, timeout: float = 2.0) -> None:
+    A look waits as long as a request does, so that the database is down when requests fail, and not before.
+    """
+
+    def __init__(self, pool: Pool, interval: float = 0.5, timeout: float = 5.0) -> None:
         self._pool = pool
         self._interval = interval
         self._timeout = timeout
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
-        self.last = Probe()
+        self._last = Probe()
+        self._longest: tuple[str, float] = ("", 0.0)
+
+    @property
+    def last(self) -> Probe:
+        """What the last look has shown. A look that goes on is not waited for where credentials are refused."""
+        last = self._last
+        if self._pool.refused and last.checked_at and time.monotonic() - last.checked_at > 2 * self._interval:
+            return replace(last, status="down", error="the server refuses the credentials", user=None)
+        return last
 
     def start(self) -> None:
         """Begin, in a thread of its own."""
@@ -268,23 +377,38 @@ class Monitor:
     def look(self) -> Probe:
         """Look now."""
 
-        def work(cursor: Cursor, _attempt: int) -> tuple[str, str]:
-            cursor.execute("SELECT current_user::text, current_setting('server_version')")
+        def work(cursor: Cursor, _attempt: int) -> tuple[str, str, float | None]:
+            cursor.execute(
+                "SELECT rolname::text, current_setting('server_version'), CASE WHEN isfinite(rolvaliduntil)"
+                " THEN extract(epoch FROM rolvaliduntil - clock_timestamp())::float8 END"
+                " FROM pg_roles WHERE rolname = current_user"
+            )
             row = cursor.fetchone()
-            assert row is not None  # noqa: S101 a SELECT without FROM has one row
-            return row[0], row[1]
+            assert row is not None  # noqa: S101 without its role, current_user is an error
+            return row[0], row[1], row[2]
 
         try:
-            user, version = self._pool.run(work, self._timeout)
+            user, version, left = self._pool.run(work, self._timeout, look=True)
         except (Unavailable, psycopg2.Error) as error:
-            self.last = Probe("down", error=_sentence(error), checked_at=time.monotonic())
+            self._last = Probe("down", error=_sentence(error), checked_at=time.monotonic())
         else:
-            self.last = Probe("up", user, version, checked_at=time.monotonic())
-        return self.last
+            now = time.monotonic()
+            self._last = Probe("up", user, version, None, now, *self._end(user, left, now))
+        return self._last
+
+    def _end(self, user: str, left: float | None, now: float) -> tuple[float | None, bool]:
+        """When a user's credentials end, and whether they should have been renewed: a fifth of their life is left."""
+        if left is None:
+            return None, False
+        left -= TAKEN_BACK
+        before, longest = self._longest
+        longest = max(left, longest) if user == before else left
+        self._longest = (user, longest)
+        return now + left, left < longest / 5
 
     def _loop(self) -> None:
         while not self._stop.is_set():
-            before = self.last.status
+            before = self._last.status
             try:
                 now = self.look()
                 self._pool.tidy()
@@ -299,19 +423,19 @@ class Monitor:
 def open_pool(settings: Settings) -> Pool:
     """The pool for the service that the settings name; opens nothing yet."""
 
+    address = ""
+
     def connect() -> Connection:
-        connection = psycopg2.connect(
-            service=settings.database_service,
-            application_name=settings.instance,
-            connect_timeout=2,
-            keepalives=1,
-            keepalives_idle=5,
-            keepalives_interval=2,
-            keepalives_count=2,
-            tcp_user_timeout=4000,
-            options="-c statement_timeout=4000",
-        )
+        nonlocal address
+        try:
+            connection = _connect(settings)
+        except psycopg2.OperationalError as error:
+            # Names are given only to what Consul has seen well: that takes a second longer than to be well again.
+            if not address or "could not translate host name" not in str(error):
+                raise
+            connection = _connect(settings, hostaddr=address)
         connection.autocommit = True
+        address = _address(connection)
         return connection
 
     return Pool(
@@ -319,7 +443,32 @@ def open_pool(settings: Settings) -> Pool:
         lambda: secretfiles.stamp(settings.service_file),
         size=settings.pool_size,
         waiters=settings.pool_waiters,
+        patience=settings.database_deadline,
+        complain=lambda refused: secretfiles.complain(settings, refused),
     )
+
+
+def _connect(settings: Settings, **more: str) -> Connection:
+    return psycopg2.connect(
+        service=settings.database_service,
+        application_name=settings.instance,
+        keepalives=1,
+        keepalives_idle=5,
+        keepalives_interval=2,
+        keepalives_count=2,
+        tcp_user_timeout=4000,
+        options="-c statement_timeout=4000",
+        **more,
+    )
+
+
+def _address(connection: Connection) -> str:
+    """Where a connection leads to; empty where that is no address."""
+    with socket.socket(fileno=connection.fileno()) as peer:
+        try:
+            return str(peer.getpeername()[0]) if peer.family != socket.AF_UNIX else ""
+        finally:
+            peer.detach()  # it is libpq's
 
 
 def _sentence(error: Exception) -> str:

@@ -27,7 +27,15 @@ DEADLINE = 1.0
 """Seconds in which the instances must say how they see the database."""
 STATES = ("passing", "warning", "critical", "maintenance")
 """A service is as well as the worst of its checks; the worst comes last."""
-_UNKNOWN = {"status": "unknown", "user": None, "error": None}
+NAMED = ("passing", "warning")
+"""Those that DNS names. With a warning an instance answers, though not everything."""
+_UNKNOWN = {
+    "status": "unknown",
+    "user": None,
+    "error": None,
+    "credentials_end_seconds": None,
+    "credentials_ending": False,
+}
 
 
 class Unavailable(Exception):
@@ -167,7 +175,7 @@ class Directory:
         """How an instance sees the database; a critical one is not asked, it would not answer."""
         if instance["name"] == self._settings.instance:
             seen = self._own_database()
-        elif instance["state"] in ("passing", "warning"):
+        elif instance["state"] in NAMED:
             try:
                 answer = self._http.request("GET", f"https://{instance['address']}:{instance['port']}/api/status")
                 seen = json.loads(answer.data)["database"]
@@ -175,7 +183,7 @@ class Directory:
                 return {**_UNKNOWN, "error": f"the instance did not answer ({type(error).__name__})"}
         else:
             return dict(_UNKNOWN)
-        return {name: seen.get(name) for name in _UNKNOWN}
+        return {name: seen.get(name, otherwise) for name, otherwise in _UNKNOWN.items()}
 
 
 def _text(path: Path | None) -> str | None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
 from pathlib import Path
 from typing import Any
 
 from lab_backend.settings import Settings
+
+log = logging.getLogger(__name__)
 
 
 def stamp(path: Path) -> tuple[int, int] | None:
@@ -42,3 +45,21 @@ def greeting(settings: Settings) -> str | None:
         return None
     value = content.get("greeting") if isinstance(content, dict) else None
     return value if isinstance(value, str) else None
+
+
+def complain(settings: Settings, refused: bool) -> None:
+    """Tell this machine that the newest credentials are refused, by a file that is there for as long as they are.
+
+    Whoever brings the secrets acts on it; this process knows nothing of how.
+    """
+    file = settings.complaint_file
+    if file is None:
+        return
+    try:
+        if refused:
+            file.touch()
+            log.warning("the newest credentials are refused: %s says so", file)
+        else:
+            file.unlink(missing_ok=True)
+    except OSError as error:
+        log.warning("%s cannot say whether the credentials are refused: %s", file, error.strerror)

@@ -28,13 +28,16 @@ class Settings:
     key_file: Path | None = None
     name: str = "backend.service.consul"
     """What the other instances' certificates must say."""
+    complaint_file: Path | None = None
+    """While this file exists the machine knows that the credentials are refused."""
     consul_host: str = "127.0.0.1"
     consul_port: int = 8500
     consul_service: str = "backend"
     database_service: str = "lab"
     pool_size: int = 6
     pool_waiters: int = 32
-    database_deadline: float = 5.0
+    database_deadline: float = 4.5
+    """In which a request is answered, so that who waits for 5 has an answer, also where a second instance was asked."""
 
     @property
     def service_file(self) -> Path:
@@ -68,8 +71,9 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
         certificate_file=path("BACKEND_TLS_CERTIFICATE"),
         key_file=path("BACKEND_TLS_KEY"),
         name=environment.get("BACKEND_NAME", "backend.service.consul"),
+        complaint_file=path("BACKEND_COMPLAINT_FILE"),
         consul_port=int(environment.get("BACKEND_CONSUL_PORT", "8500")),
         pool_size=int(environment.get("BACKEND_POOL_SIZE", "6")),
         pool_waiters=int(environment.get("BACKEND_POOL_WAITERS", "32")),
-        database_deadline=float(environment.get("BACKEND_DATABASE_DEADLINE", "5")),
+        database_deadline=float(environment.get("BACKEND_DATABASE_DEADLINE", "4.5")),
     )

@@ -30,11 +30,12 @@ class Backend:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.pool = database.open_pool(settings)
-        self.monitor = database.Monitor(self.pool)
+        self.monitor = database.Monitor(self.pool, timeout=settings.database_deadline)
         self.directory = instances.Directory(settings, lambda: self.monitor.last.as_json())
 
     def start(self) -> None:
-        """Begin to look after the database."""
+        """Begin to look after the database. An earlier process's complaint is not this one's."""
+        secretfiles.complain(self.settings, False)
         self.monitor.start()
 
     def stop(self) -> None:
@@ -81,6 +82,14 @@ def create_app(backend: Backend) -> Flask:
         response.status_code = HTTPStatus.OK if status == "ok" else HTTPStatus.SERVICE_UNAVAILABLE
         return response
 
+    @app.get("/health/database")
+    def database_health() -> Response:
+        # Consul calls 429 a warning: the instance stays in DNS, and who looks at its checks knows.
+        seen = backend.monitor.last
+        response = jsonify({"instance": settings.instance, "database": seen.as_json()})
+        response.status_code = HTTPStatus.OK if seen.serves else HTTPStatus.TOO_MANY_REQUESTS
+        return response
+
     @app.get("/api/status")
     def status() -> Response:
         return jsonify(
@@ -98,8 +107,8 @@ def create_app(backend: Backend) -> Flask:
     @app.get("/api/instances")
     def list_instances() -> Response:
         found = backend.directory.all()
-        passing = sum(1 for instance in found if instance["state"] == "passing")
-        return jsonify({"count": passing, "instance": settings.instance, "instances": found})
+        named = sum(1 for instance in found if instance["state"] in instances.NAMED)
+        return jsonify({"count": named, "instance": settings.instance, "instances": found})
 
     @app.get("/api/notes")
     def list_notes() -> Response:

@@ -123,6 +123,11 @@ function setRows(list, template, key, items, fill) {
   }
 }
 
+/** How an instance sees its database, in a word: up, ending (its credentials are not renewed), down or unknown. */
+function databaseOf(seen) {
+  return seen?.status === "up" && seen.credentials_ending === true ? "ending" : (seen?.status ?? "unknown");
+}
+
 function problemOf(status, instances, notes) {
   if (status.instance === "") {
     return status.status === 0 ? "page" : "backend";
@@ -133,7 +138,10 @@ function problemOf(status, instances, notes) {
   if (!ok(instances)) {
     return "instances";
   }
-  return ok(notes) ? "" : "notes";
+  if (!ok(notes)) {
+    return "notes";
+  }
+  return databaseOf(status.data?.database) === "ending" ? "credentials" : "";
 }
 
 /** Shows what was seen last; called after each answer, once there is one to each question. */
@@ -143,7 +151,7 @@ function show() {
     return;
   }
   const answering = status.instance !== "";
-  const database = status.data?.database?.status ?? "unknown";
+  const database = databaseOf(status.data?.database);
   const problem = problemOf(status, instances, notes);
 
   document.documentElement.dataset.problem = problem;
@@ -185,7 +193,7 @@ function showStatus(status, database) {
   setAttribute($("greeting-from"), "data-none", greeting ? null : "");
   setText($("answered"), status.instance);
   setText($("version"), version);
-  setText($("way-user"), database === "up" ? (status.data?.database?.user ?? "") : "");
+  setText($("way-user"), ["up", "ending"].includes(database) ? (status.data?.database?.user ?? "") : "");
   const ages = Object.values(secrets ?? {}).map((file) => file?.age_seconds).filter(Number.isFinite);
   $("secrets-line").hidden = ages.length === 0;
   if (ages.length > 0) {
@@ -204,7 +212,7 @@ function showInstances(data, answered) {
   const rows = data.instances ?? [];
   showCount(data.count ?? 0);
   setRows($("instances"), $("instance-template"), "name", rows, (row, item) => {
-    const database = item.database?.status ?? "unknown";
+    const database = databaseOf(item.database);
     const address = item.port ? `${item.address}:${item.port}` : String(item.address ?? "");
     setAttribute(row, "data-state", item.state);
     setAttribute(row, "data-answered", item.name === answered ? "" : null);
