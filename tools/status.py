@@ -213,9 +213,9 @@ def ask_vault_token(lab: Lab, timeout: float) -> Any:
 def ask_page(lab: Lab, url: str, timeout: float) -> Any:
     """The page itself, what it says about the backends, and whether its notes can be read."""
     patience = max(timeout, ANSWERED)
-    page = lab.get(f"{url}/", timeout=patience)
-    instances = lab.get(f"{url}/api/instances", timeout=timeout)
-    notes = lab.get(f"{url}/api/notes?limit=1", timeout=patience)
+    paths = ("", "api/instances", "api/notes?limit=1")
+    with ThreadPoolExecutor(len(paths)) as pool:
+        page, instances, notes = pool.map(lambda path: lab.get(f"{url}/{path}", timeout=patience), paths)
     return {
         "code": page.status_code,
         "api": instances.status_code,

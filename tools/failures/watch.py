@@ -208,7 +208,7 @@ def asking_status(scene: Scene, every: float) -> Iterator[list[Asked]]:
         while not enough.wait(every if asked else 1.0):
             began = time.monotonic()
             lines = status.collect(scene.lab, 5)
-            asked.append(Asked(began, time.monotonic(), status.healthy(lines), lines))
+            asked.append(Asked(began, time.monotonic(), status.verdict(lines) != "unhealthy", lines))
 
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
@@ -223,4 +223,4 @@ def ask_once(scene: Scene) -> Asked:
     """What `make status` says now."""
     began = time.monotonic()
     lines = status.collect(scene.lab, 5)
-    return Asked(began, time.monotonic(), status.healthy(lines), lines)
+    return Asked(began, time.monotonic(), status.verdict(lines) != "unhealthy", lines)
