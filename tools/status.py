@@ -313,7 +313,7 @@ def judge_machines(machines: Sequence[Machine], running: set[str] | None, answer
         failed, disks = answer.value["failed"], answer.value["full"]
         if disks:
             remedy = f"Free some space on {name}: what could not write goes on by itself, or restart its unit."
-            lines.append(Line("Machines", name, "disk full", "; ".join(disks), BAD, remedy))
+            lines.append(Line("Machines", name, "no room", "; ".join(disks), BAD, remedy))
         if failed:
             remedy = f"On {name}: journalctl -u {failed[0]}"
             lines.append(
@@ -525,7 +525,7 @@ def judge_shown(answers: dict[tuple[str, str], Answer]) -> list[Line]:
             "Certificates",
             f"{name}/{service}",
             "refused",
-            f"as {service} shows it: {answer.error.removeprefix('its certificate ')}",
+            f"the certificate that it shows {answer.error.removeprefix('its certificate ')}",
             BAD,
             "make up brings the lab's own; if it has ended, it renews it.",
         )

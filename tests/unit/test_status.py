@@ -195,7 +195,7 @@ def test_a_full_disk_has_a_line_of_its_own() -> None:
     assert status.full(table) == ["/ has 9 KiB left", "/var has no inodes left"]
     answer = Answer({"system": "running", "failed": [], "full": status.full(table)})
     lines = status.judge_machines(MACHINES[-1:], None, {"backend-1": answer})
-    assert [(line.state, line.level) for line in lines] == [("disk full", BAD), ("running", GOOD)]
+    assert [(line.state, line.level) for line in lines] == [("no room", BAD), ("running", GOOD)]
 
 
 @pytest.mark.parametrize(

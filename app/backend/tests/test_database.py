@@ -401,3 +401,20 @@ def test_the_monitor_does_not_wait_for_credentials_that_are_refused(pool: databa
         assert "refuses" in str(monitor.last.error)
     finally:
         monitor.stop()
+
+
+@pytest.mark.parametrize("lines", [0, 4, 5], ids=["empty", "no user", "no password"])
+def test_half_a_service_file_is_said_and_the_open_connection_serves(
+    pool: database.Pool, settings: Settings, cluster: Cluster, lines: int
+) -> None:
+    assert settings.complaint_file
+    assert pool.run(who, 1.0) == "first"
+    settings.service_file.write_text("\n".join(settings.service_file.read_text().splitlines()[:lines]))
+    assert pool.run(who, 1.0) == "first"
+    assert settings.complaint_file.exists()
+    cluster.write_service(settings.service_file, "first", "one")
+    deadline = time.monotonic() + 3
+    while settings.complaint_file.exists() and time.monotonic() < deadline:
+        assert pool.run(who, 1.0) == "first"
+        time.sleep(0.05)
+    assert not settings.complaint_file.exists()

@@ -50,8 +50,10 @@ TAKEN_BACK = 5.0
 _REFUSED = re.compile(
     "FATAL: +(password authentication failed|no pg_hba.conf entry|pg_hba.conf rejects"
     '|role ".*" (does not exist|is not permitted to log in))'
+    "|no password supplied|definition of service .* not found|syntax error in service file"
 )
-"""What PostgreSQL says with SQLSTATE 28P01 and 28000. libpq tells no code of a connection that was refused."""
+"""What PostgreSQL says with SQLSTATE 28P01 and 28000, as libpq tells no code of a connection that was refused; and what
+libpq says itself where half of the service file is missing."""
 
 
 _ROLE_MISSING = (psycopg2.errors.InsufficientPrivilege, psycopg2.errors.UndefinedObject)
