@@ -218,6 +218,9 @@ class Pool:
                     else:
                         self._wait(deadline, stamp, pause)
                         continue
+                if may_open and self._failure:
+                    # One after the other, until it goes well.
+                    self._failed_at, self._failed_stamp = time.monotonic(), stamp
             # From here on one place is ours: with an old connection in it, or none.
             if slot and not may_open:
                 return slot
@@ -227,11 +230,12 @@ class Pool:
                     fresh = _Slot(self._connect(), stamp)
             except psycopg2.Error as error:
                 with self._condition:
+                    news = _sentence(error) != self._failure
                     self._failure, self._failed_at, self._failed_stamp = _sentence(error), time.monotonic(), stamp
                     self._away_since = self._away_since or tried
                     if slot is None:
                         self._open -= 1
-                log.warning("cannot connect: %s", _sentence(error))
+                log.log(logging.WARNING if news else logging.DEBUG, "cannot connect: %s", _sentence(error))
                 # What is said of older credentials than the newest is no reason to complain.
                 if stamp == self._stamp() and _REFUSED.search(str(error)):
                     self._judge(True)
