@@ -149,40 +149,40 @@ class Scene(Running):
         for name in names:
             self.sh(name, "systemctl --no-block reboot")
 
-    def inner(self, name: str) -> list[int]:
-        """The processes that are the machine's first, seen from this computer; none where it does not run."""
+    def inner(self) -> dict[str, list[int]]:
+        """To each machine that runs its first processes, seen from this computer."""
         if self.lab.kind != "containers":
             raise LabError("Machines are killed and cut off from this computer, so they must be its containers.")
-        root = f"{self.lab.machines_directory}/{name}/root"
+        roots = {f"{self.lab.machines_directory}/{machine.name}/root": machine.name for machine in self.lab.machines}
+        found = {}
         for machine in machines():
-            if machine.directory == root:
+            if machine.directory in roots:
                 with contextlib.suppress(OSError):
                     children = Path(f"/proc/{machine.pid}/task/{machine.pid}/children").read_text(encoding="ascii")
-                    return [int(word) for word in children.split()]
-        return []
+                    found[roots[machine.directory]] = [int(word) for word in children.split()]
+        return found
 
     def kill(self, *names: str) -> None:
         """Kill machines, as a power cut would: no process of theirs has a moment more."""
-        pids = [str(pid) for name in names for pid in self.inner(name)]
+        inner = self.inner()
+        pids = [str(pid) for name in names for pid in inner[name]]
         subprocess.run(as_root("kill", "-KILL", *pids), check=True)
-        for name in names:
-            wait_until(lambda n=name: not self.inner(n), 10, f"{name} is dead")  # type: ignore[misc]
+        wait_until(lambda: not set(names) & set(self.inner()), 10, f"{', '.join(names)} are dead")
 
     def start(self) -> None:
         """Start the machines that do not run, and wait for their ssh. They may heal from the first one's start on."""
-        dead = [machine.name for machine in self.lab.machines if not self.inner(machine.name)]
+        dead = {machine.name for machine in self.lab.machines} - set(self.inner())
         if not dead:
             return
         with ThreadPoolExecutor(1) as pool:
             run = pool.submit(self.playbook, "site.yml", "--tags", "machines")
-            while not run.done() and not any(self.inner(name) for name in dead):
+            while not run.done() and not dead & set(self.inner()):
                 time.sleep(0.1)
             self.since = time.monotonic()
             run.result().require()
 
-    def nft(self, name: str, rules: str) -> None:
-        """Give rules to nft in a machine's network, from outside of it."""
-        pid = self.inner(name)[0]
+    def nft(self, pid: int, rules: str) -> None:
+        """Give rules to nft in the network of a machine's process, from outside of it."""
         words = as_root("nsenter", "-t", str(pid), "-n", "nft", "-f", "-")
         subprocess.run(words, input=rules, text=True, check=True, capture_output=True)
 
@@ -190,15 +190,12 @@ class Scene(Running):
         """Cut a machine's network off; ``coming`` and ``going`` are rules for what comes and goes, loopback stays."""
         chain = "chain {0} {{ type filter hook {0} priority -10; {1} lo accept; {2}; }}"
         chains = chain.format("input", "iif", coming) + "\n" + chain.format("output", "oif", going)
-        self.nft(name, f"table inet {TABLE} {{\n{chains}\n}}\n")
+        self.nft(self.inner()[name][0], f"table inet {TABLE} {{\n{chains}\n}}\n")
 
     def join(self) -> None:
         """Undo ``cut`` on all machines that run."""
-        running = [machine.name for machine in self.lab.machines if self.inner(machine.name)]
-        with ThreadPoolExecutor(len(running)) as pool:
-            list(
-                pool.map(lambda name: self.nft(name, f"table inet {TABLE} {{}}\ndelete table inet {TABLE}\n"), running)
-            )
+        for pids in self.inner().values():
+            self.nft(pids[0], f"table inet {TABLE} {{}}\ndelete table inet {TABLE}\n")
 
     def pids(self, unit: str = "backend") -> dict[str, str]:
         """The main process of a unit on each backend."""
