@@ -1,9 +1,12 @@
 """Prepare the controller: Debian packages, programs, the backend's wheels, the machines' base tree and layers.
 
-    python -m tools.prepare [STEP...] [--program NAME]... [--release NAME]... [--set NAME]... [--json]
+    python -m tools.prepare [STEP...] [--program NAME]... [--release NAME]... [--set NAME]...
+                            [--architecture NAME]... [--json]
 
 Steps: packages, programs, wheels, base (all, if none is named). What is made is kept in the user's cache folder by its
 content and shared by all clones; what is there already costs nothing. Where it all is goes into .lab/artifacts.json.
+It is for this computer's kind of processor. A run that meets a machine of another kind names that (--architecture): its
+programs are noted beside this computer's, and from then on the wheels are for both.
 What nobody used for 60 days goes at the end, but never what a machine stands on.
 """
 
@@ -53,6 +56,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--set", action="append", default=[], metavar="NAME", help="more packages, such as 'tests'")
     parser.add_argument("--tests", dest="set", action="append_const", const="tests", help="the same as --set tests")
+    parser.add_argument(
+        "--architecture", action="append", metavar="NAME", help="programs for what 'uname -m' says (default: as here)"
+    )
     parser.add_argument("--json", action="store_true", help="print at the end what .lab/artifacts.json holds")
     parser.add_argument("--lab", type=Path, default=PROJECT / ".lab", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
@@ -69,20 +75,16 @@ def prepare(options: argparse.Namespace) -> dict[str, Any]:
     result = read_result(options.lab / "artifacts.json")
     if "packages" in options.steps:
         packages.prepare(["default", *options.set])
-    if "wheels" in options.steps:
-        result["wheels"] = str(wheels.prepare(PROJECT / "app/backend/requirements.txt", folder / "wheels"))
     if "programs" in options.steps:
-        known = programs.read(PROJECT / "artifacts")
-        source = os.environ.get("LAB_PROGRAM_SOURCE") or "auto"
-        for name in options.program or ["consul", "vault"]:
-            if name not in known:
-                raise PrepareError(f"There is no program '{name}'. Use one of: {', '.join(known)}.")
-            place = programs.prepare(known[name], source, folder / "programs")
-            result["programs"] |= {name: str(place / name)}
-            if name == "vault":
-                # A release has the plugin built in.
-                plugin = place / "postgresql-database-plugin"
-                result["programs"]["vault_plugin_postgresql"] = str(plugin) if plugin.exists() else ""
+        for machine in options.architecture or [result["architecture"]]:
+            found = _programs(options.program or ["consul", "vault"], machine, folder / "programs")
+            if machine == result["architecture"]:
+                result["programs"] |= found
+            else:
+                result["other_programs"][machine] = result["other_programs"].get(machine, {}) | found
+    if "wheels" in options.steps:
+        machines = sorted({result["architecture"], *result["other_programs"]})
+        result["wheels"] = str(wheels.prepare(PROJECT / "app/backend/requirements.txt", folder / "wheels", machines))
     if "base" in options.steps:
         for release in options.release or ["bookworm"]:
             tree = base_tree.prepare(release, folder / "base")
@@ -99,22 +101,51 @@ def prepare(options: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
+def _programs(names: Sequence[str], machine: str, folder: Path) -> dict[str, str]:
+    """The path of each program, for a kind of machine."""
+    known = programs.read(PROJECT / "artifacts", machine)
+    source = os.environ.get("LAB_PROGRAM_SOURCE") or "auto"
+    found = {}
+    for name in names:
+        if name not in known:
+            raise PrepareError(f"There is no program '{name}'. Use one of: {', '.join(known)}.")
+        place = programs.prepare(known[name], source, folder)
+        found[name] = str(place / name)
+        if name == "vault":
+            # A release has the plugin built in.
+            plugin = place / "postgresql-database-plugin"
+            found["vault_plugin_postgresql"] = str(plugin) if plugin.exists() else ""
+    return found
+
+
 def read_result(path: Path) -> dict[str, Any]:
     """What earlier runs prepared, without what is no longer there."""
-    empty: dict[str, Any] = {"base": {}, "layers": {}, "programs": {}, "wheels": ""}
+    here = os.uname().machine
+    empty: dict[str, Any] = {"base": {}, "layers": {}, "other_programs": {}, "programs": {}, "wheels": ""}
+    empty["architecture"] = here
     try:
         found = json.loads(path.read_text())
         return {
+            "architecture": here,
             "base": {name: place for name, place in found["base"].items() if _all_there(place)},
             "layers": {
                 release: {group: place for group, place in found["layers"][release].items() if Path(place).is_dir()}
                 for release in found["layers"]
             },
-            "programs": {name: file for name, file in found["programs"].items() if not file or Path(file).is_file()},
+            "other_programs": {
+                machine: files
+                for machine, files in found.get("other_programs", {}).items()
+                if machine != here and files == _files_there(files)
+            },
+            "programs": _files_there(found["programs"]),
             "wheels": found["wheels"] if Path(found["wheels"]).is_dir() else "",
         }
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return empty
+
+
+def _files_there(files: dict[str, str]) -> dict[str, str]:
+    return {name: file for name, file in files.items() if not file or Path(file).is_file()}
 
 
 def _all_there(place: str) -> bool:

@@ -81,9 +81,23 @@ def survey_problems(hostvars: Mapping[str, Mapping[str, Any]], hosts: list[str])
             "with the host's key known; that the user may use sudo, where it asks for a password with ARGS=-K; and "
             "that python3 is installed there."
         )
+    control = [host for host in hosts if "control" in hostvars[host].get("group_names", ())]
+    problems += _other_kinds({host: hostvars[host].get("__survey", {}) for host in control})
     for host in hosts:
         problems += hostvars[host].get("__reach", {}).get("problems", [])
     return problems
+
+
+def _other_kinds(control: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Control machines with another kind of processor than the first's, by their surveys."""
+    kinds = {host: survey["architecture"] for host, survey in control.items() if "architecture" in survey}
+    first = next(iter(kinds), "")
+    return [
+        f"{host}: its processor is of another kind ({kind}) than {first}'s ({kinds[first]}): take control machines of "
+        "one kind, since Vault knows each plugin by one checksum. Other machines may be of any."
+        for host, kind in kinds.items()
+        if kind != kinds[first]
+    ]
 
 
 class FilterModule:

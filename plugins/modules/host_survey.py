@@ -102,6 +102,10 @@ claimed:
   description: Whether the machine was the lab's already.
   type: bool
   returned: always
+architecture:
+  description: Its kind of processor, as its kernel names it.
+  type: str
+  returned: always
 """
 
 import contextlib
@@ -114,6 +118,7 @@ import signal
 import socket
 import struct
 import subprocess
+import sys
 import time
 from typing import Any
 
@@ -303,7 +308,7 @@ def check(params: dict[str, Any], claimed: bool) -> list[str]:
         problems.append(f"{name}: {pretty} is no Debian 12 or 13: install one of these on it.")
     if not os.path.isdir("/run/systemd/system"):
         problems.append(f"{name}: it does not run systemd, but the lab is made of its units: take another machine.")
-    machine = os.uname().machine
+    machine = os.uname().machine if sys.maxsize > 1 << 32 else f"{os.uname().machine} with a 32-bit Debian"
     if machine not in params["architectures"]:
         problems.append(
             f"{name}: there are no programs for its processor ({machine}), only for "
@@ -439,12 +444,12 @@ def main() -> None:
                 stream.flush()
                 os.fsync(stream.fileno())
             os.replace(temporary, MARK)
-        module.exit_json(changed=mark is None, problems=[], claimed=True)
+        module.exit_json(changed=mark is None, problems=[], claimed=True, architecture=os.uname().machine)
     wrong = check_mark(mark, params) if mark else []
     problems = wrong or check(params, mark is not None)
     if not problems and mark is None:
         listen(params)
-    module.exit_json(changed=False, problems=problems, claimed=mark is not None)
+    module.exit_json(changed=False, problems=problems, claimed=mark is not None, architecture=os.uname().machine)
 
 
 if __name__ == "__main__":

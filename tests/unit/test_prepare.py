@@ -32,7 +32,8 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Steps that make empty files where the real ones make real ones."""
 
     def program(program: programs.Program, _source: str, folder: Path) -> Path:
-        place = folder / program.name
+        own = program.architecture == programs.architecture()
+        place = folder / (program.name if own else f"{program.name}-{program.architecture}")
         place.mkdir(parents=True, exist_ok=True)
         for binary in program.binaries:
             (place / binary.name).touch()
@@ -63,6 +64,8 @@ def test_all_steps_write_where_everything_is(tmp_path: Path, capsys: pytest.Capt
     result = run(tmp_path, "--json")
     cache = tmp_path / "cache/hashistack-lab/programs"
     assert result == {
+        "architecture": os.uname().machine,
+        "other_programs": {},
         "programs": {
             "consul": str(cache / "consul/consul"),
             "vault": str(cache / "vault/vault"),
@@ -94,12 +97,48 @@ def test_a_later_run_adds_and_forgets_what_is_gone(tmp_path: Path) -> None:
     assert "tofu" not in result["programs"]
 
 
+@pytest.mark.usefixtures("made")
+def test_programs_for_another_processor_are_beside_the_computers_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, other = sorted(programs.ARCHITECTURES, key=lambda name: name != os.uname().machine)
+    wanted: list[list[str]] = []
+
+    def make(_requirements: Path, folder: Path, machines: list[str]) -> Path:
+        wanted.append(machines)
+        return folder
+
+    monkeypatch.setattr(wheels, "prepare", make)
+    own = run(tmp_path)
+    assert (own["architecture"], own["other_programs"], wanted) == (here, {}, [[here]])
+    both = run(tmp_path, "programs", "wheels", "--architecture", other)
+    assert both["programs"] == own["programs"]
+    files = both["other_programs"].pop(other)
+    assert set(files) == {"consul", "vault", "vault_plugin_postgresql"}
+    assert f"-{programs.ARCHITECTURES[other]}/" in files["vault"]
+    assert both["base"] == own["base"], "containers are of this computer's kind"
+    later = run(tmp_path)
+    assert later["other_programs"] == {other: files}
+    assert wanted[1:] == [sorted(programs.ARCHITECTURES)] * 2, "a run for all machines or for some finds one release"
+    Path(files["vault"]).unlink()
+    assert run(tmp_path)["other_programs"] == {}, "incomplete"
+    assert wanted[-1] == [here]
+
+
+def test_a_processor_without_programs_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert prepare.main(["programs", "--architecture", "riscv64", "--lab", str(tmp_path)]) == 1
+    said = "There are no programs for the architecture 'riscv64'. Use one of: x86_64, aarch64."
+    assert said in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"base": {}}', '{"base": 1, "programs": {}, "wheels": ""}'])
 def test_a_damaged_result_is_made_anew(tmp_path: Path, text: str) -> None:
     (tmp_path / "artifacts.json").write_text(text)
     assert prepare.read_result(tmp_path / "artifacts.json") == {
+        "architecture": os.uname().machine,
         "base": {},
         "layers": {},
+        "other_programs": {},
         "programs": {},
         "wheels": "",
     }
@@ -280,27 +319,35 @@ def test_all_pins_of_the_input_are_locked() -> None:
             assert ours[name.lower()] == (version or ours[name.lower()])
 
 
-def test_wheels_are_for_both_debian_releases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wheels_are_for_both_debian_releases_and_all_processors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     commands: list[list[str]] = []
 
     def run(_: str, command: list[str]) -> None:
         commands.append(command)
         folder, python = (command[command.index(option) + 1] for option in ("--target", "--python-version"))
-        for name in (f"thing/code.{python}.so", "thing/code.py", "thing-1.dist-info/RECORD", "bin/thing"):
+        machine = command[-1].removeprefix("manylinux2014_")
+        for name in (f"thing/code.{python}-{machine}.so", "thing/code.py", "thing-1.dist-info/RECORD", "bin/thing"):
             (Path(folder) / name).parent.mkdir(parents=True, exist_ok=True)
-            (Path(folder) / name).write_text(text.get(python, "the same"))
+            (Path(folder) / name).write_text(text.get(python, text.get(machine, "the same")))
 
     text: dict[str, str] = {}
     monkeypatch.setattr(wheels, "run", run)
-    place = wheels.prepare(PROJECT / "app/backend/requirements.txt", tmp_path)
+    place = wheels.prepare(PROJECT / "app/backend/requirements.txt", tmp_path, ["aarch64", "x86_64"])
     assert {str(path.relative_to(place)) for path in place.rglob("*") if path.is_file()} == {
-        *("all/thing/code.3.11.so", "all/thing/code.3.13.so", "all/thing/code.py")
+        *(f"all/thing/code.{python}-{machine}.so" for python in wheels.PYTHONS for machine in ("aarch64", "x86_64")),
+        "all/thing/code.py",
     }
-    assert [command[command.index("--abi") + 1] for command in commands] == ["cp311", "cp313"]
+    assert [command[command.index("--abi") + 1] for command in commands] == ["cp311", "cp311", "cp313", "cp313"]
+    assert "manylinux_2_28_aarch64" in commands[0]
+    assert "manylinux_2_28_aarch64" not in commands[1]
     for command in commands:
         assert {"--require-hashes", "--no-deps", "--only-binary=:all:"} <= set(command)
     with pytest.raises(PrepareError, match="missing"):
-        wheels.prepare(tmp_path / "requirements.txt", tmp_path)
-    text["3.13"] = "another"
-    with pytest.raises(PrepareError, match=r"thing/code\.py is not the same for all Pythons"):
-        wheels.prepare(PROJECT / "app/backend/requirements.txt", tmp_path / "anew")
+        wheels.prepare(tmp_path / "requirements.txt", tmp_path, ["x86_64"])
+    for differing in ("3.13", "x86_64"):
+        text.clear()
+        text[differing] = "another"
+        with pytest.raises(PrepareError, match=r"thing/code\.py is not the same for all Pythons .* and processors"):
+            wheels.prepare(PROJECT / "app/backend/requirements.txt", tmp_path / differing, ["aarch64", "x86_64"])

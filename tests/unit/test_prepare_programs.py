@@ -9,6 +9,7 @@ import tempfile
 import threading
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -109,7 +110,9 @@ def program(
             key=signers[0].key,
             fingerprint=signers[0].fingerprint,
         )
-        yield Program("thing", "1.0", tmp_path, release, (Binary("thing", "example.test/thing", ""),))
+        yield Program(
+            "thing", "1.0", programs.architecture(), tmp_path, release, (Binary("thing", "example.test/thing", ""),)
+        )
         server.shutdown()
         thread.join()
 
@@ -193,7 +196,7 @@ def test_what_cannot_be_fetched_is_built_by_auto_only(
 def test_no_server_means_build(program: Program, built: list[str], tmp_path: Path) -> None:
     assert program.release is not None
     closed = Release(**{**vars(program.release), "url": "http://127.0.0.1:1"})
-    lost = Program(program.name, program.version, program.module, closed, program.binaries)
+    lost = replace(program, release=closed)
     programs.prepare(lost, "auto", tmp_path / "programs")
     assert built == ["thing"]
     assert "-build-" in programs.prepare(lost, "auto", tmp_path / "programs").name, "cached: no server is asked"
@@ -260,6 +263,30 @@ def test_addresses_are_complete() -> None:
     assert release is not None
     assert release.url.endswith("/consul/1.20.6")
     assert release.zip == f"consul_1.20.6_linux_{programs.architecture()}.zip"
+
+
+@pytest.mark.parametrize(("machine", "arch"), programs.ARCHITECTURES.items())
+def test_each_processor_has_a_release_and_a_place_of_its_own(
+    machine: str, arch: str, built: list[str], tmp_path: Path
+) -> None:
+    consul = programs.read(ARTIFACTS, machine)["consul"]
+    assert consul.release is not None
+    assert consul.release.zip == f"consul_1.20.6_linux_{arch}.zip"
+    assert programs.prepare(consul, "build", tmp_path).name.startswith(f"consul-1.20.6-{arch}-build-")
+    assert built == ["consul"]
+
+
+@pytest.mark.parametrize(("machine", "number"), [("x86_64", 62), ("aarch64", 183)])
+@pytest.mark.skipif(
+    not shutil.which("go", path=f"{os.environ['PATH']}:/usr/local/go/bin"), reason="Go is not installed"
+)
+def test_a_program_is_really_compiled_for_the_named_processor(machine: str, number: int, tmp_path: Path) -> None:
+    (tmp_path / "go.mod").write_text("module example.test/thing\n\ngo 1.21\n")
+    (tmp_path / "main.go").write_text("package main\n\nfunc main() {}\n")
+    binaries = (Binary("thing", "example.test/thing", ""),)
+    programs.build(Program("thing", "1.0", programs.architecture(machine), tmp_path, None, binaries), tmp_path)
+    header = (tmp_path / "thing").read_bytes()[:20]
+    assert (header[:4], int.from_bytes(header[18:20], "little")) == (b"\x7fELF", number)
 
 
 def test_another_server_can_be_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ import yaml
 from plugins.filter.survey import machine_roles, ports, reach_targets, survey_problems
 from plugins.modules import host_survey
 from tools.lab import ROOT
+from tools.preparing.programs import ARCHITECTURES
 
 SERVICES = yaml.safe_load((ROOT / "inventories/group_vars/lab/services.yml").read_text(encoding="utf-8"))[
     "lab_services"
@@ -113,6 +114,10 @@ def said(**wanted: Any) -> list[str]:
             r"here: its clock is 3\d\d\d s behind this computer's: set it, best by .*",
         ),
         ({"now": time.time() - 3600}, r"here: its clock is 3\d\d\d s ahead of this computer's: .*"),
+        (
+            {"architectures": ["s390x", "ppc64le"]},
+            r"here: there are no programs for its processor \(\w+\), only for s390x and ppc64le: .*",
+        ),
         ({"address": "192.0.2.9"}, r"here: 192\.0\.2\.9 is none of its own addresses \(.*\): write the one .*"),
     ],
 )
@@ -124,3 +129,24 @@ def test_what_a_machine_lacks_is_said_with_its_remedy(wanted: dict[str, Any], se
 
 def test_a_clock_that_is_a_little_late_is_no_problem() -> None:
     assert said(now=time.time() + host_survey.CLOCK_SECONDS / 2) == []
+
+
+def test_control_machines_are_of_one_kind_and_the_others_of_any() -> None:
+    kinds = {"b": "aarch64", "c-1": "x86_64", "c-2": "aarch64", "c-3": "x86_64", "c-4": ""}
+    hostvars: dict[str, dict[str, Any]] = {
+        name: {
+            "group_names": ["lab", "control" if name.startswith("c") else "backend"],
+            "__survey": {"problems": [], "architecture": kind} if kind else {"problems": []},
+        }
+        for name, kind in kinds.items()
+    }
+    assert survey_problems(hostvars, list(kinds)) == [
+        "c-2: its processor is of another kind (aarch64) than c-1's (x86_64): take control machines of one kind, since "
+        "Vault knows each plugin by one checksum. Other machines may be of any."
+    ]
+
+
+def test_the_survey_lets_pass_what_there_are_programs_for() -> None:
+    tasks = yaml.safe_load((ROOT / "playbooks/tasks/survey.yml").read_text(encoding="utf-8"))
+    asked = next(task["hashistack.lab.host_survey"] for task in tasks if "hashistack.lab.host_survey" in task)
+    assert asked["architectures"] == list(ARCHITECTURES)

@@ -27,6 +27,8 @@ CONNECT_SECONDS = 5
 """How long a release server may take to answer; it is also the longest silence within a download."""
 OLDEST_GO = (1, 21)
 """The first Go that fetches the version which a go.mod names by itself."""
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+"""What `uname -m` calls a kind of processor, and what Go and the vendors call it."""
 
 
 class UnreachableError(Exception):
@@ -60,33 +62,35 @@ class Program:
 
     name: str
     version: str
+    architecture: str
+    """By Go's and the vendors' name."""
     module: Path
     """The folder with the go.mod and go.sum that pin its build."""
     release: Release | None
     binaries: tuple[Binary, ...]
 
 
-def architecture() -> str:
-    """The controller's architecture by Go's and the vendors' name."""
-    machine = os.uname().machine
-    names = {"x86_64": "amd64", "aarch64": "arm64"}
-    if machine not in names:
-        raise PrepareError(f"There are no programs for the architecture '{machine}'. Use one of: {', '.join(names)}.")
-    return names[machine]
+def architecture(machine: str = "") -> str:
+    """The architecture of a machine, the controller's if none is named, by Go's and the vendors' name."""
+    machine = machine or os.uname().machine
+    if machine not in ARCHITECTURES:
+        known = ", ".join(ARCHITECTURES)
+        raise PrepareError(f"There are no programs for the architecture '{machine}'. Use one of: {known}.")
+    return ARCHITECTURES[machine]
 
 
-def read(artifacts: Path) -> dict[str, Program]:
-    """All programs of artifacts/versions.yml by name."""
+def read(artifacts: Path, machine: str = "") -> dict[str, Program]:
+    """All programs of artifacts/versions.yml by name, for a kind of machine, or for the controller's."""
     return {
-        name: _program(artifacts, name, text)
+        name: _program(artifacts, name, text, architecture(machine))
         for name, text in yaml.safe_load((artifacts / "versions.yml").read_text())["programs"].items()
     }
 
 
-def _program(artifacts: Path, name: str, text: dict[str, Any]) -> Program:
+def _program(artifacts: Path, name: str, text: dict[str, Any], arch: str) -> Program:
     release = None
     if "release" in text:
-        words = {"program": name, "version": text["version"], "arch": architecture()}
+        words = {"program": name, "version": text["version"], "arch": arch}
         filled = {key: value.format(**words) for key, value in text["release"].items()}
         release = Release(
             url=f"{os.environ.get('LAB_RELEASE_URL') or filled['url']}/{filled['folder']}",
@@ -99,6 +103,7 @@ def _program(artifacts: Path, name: str, text: dict[str, Any]) -> Program:
     return Program(
         name=name,
         version=text["version"],
+        architecture=arch,
         module=artifacts / name,
         release=release,
         binaries=tuple(Binary(key, value["package"], value.get("tags", "")) for key, value in text["build"].items()),
@@ -141,13 +146,13 @@ def _not_called(work: Path) -> None:
 
 def _release_name(program: Program, release: Release) -> str:
     inputs = digest(release.zip, release.fingerprint)
-    return f"{program.name}-{program.version}-{architecture()}-release-{inputs}"
+    return f"{program.name}-{program.version}-{program.architecture}-release-{inputs}"
 
 
 def _build_name(program: Program) -> str:
-    recipe = repr((program.binaries, build_command("go", program.binaries[0], Path("OUT")), architecture()))
+    recipe = repr((program.binaries, build_command("go", program.binaries[0], Path("OUT")), program.architecture))
     inputs = digest(recipe, program.module / "go.mod", program.module / "go.sum")
-    return f"{program.name}-{program.version}-{architecture()}-build-{inputs}"
+    return f"{program.name}-{program.version}-{program.architecture}-build-{inputs}"
 
 
 # Release
@@ -245,12 +250,13 @@ def build(program: Program, work: Path) -> None:
     go, toolchain = find_go(_wanted_go(program.module / "go.mod"))
     for binary in program.binaries:
         target = work / binary.name
-        say(program.name, f"compiling {binary.package} (some minutes the first time)")
+        say(program.name, f"compiling {binary.package} for {program.architecture} (some minutes the first time)")
         run(
             program.name,
             build_command(go, binary, target),
             cwd=program.module,
-            environment={"CGO_ENABLED": "0", "GOWORK": "off", "GOOS": "linux", "GOARCH": architecture(), **toolchain},
+            environment={"GOOS": "linux", "GOARCH": program.architecture, "CGO_ENABLED": "0", "GOWORK": "off"}
+            | toolchain,
         )
         target.chmod(0o755)
 

@@ -1,9 +1,12 @@
-"""What the backend imports: its wheels, installed into one folder for the Pythons of all Debian releases."""
+"""What the backend imports: its wheels, installed into one folder for the Pythons of all Debian releases.
+
+For several kinds of processors too: what is compiled bears Python and processor in its name, or a hash of its content.
+"""
 
 import filecmp
-import os
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from tools.preparing.cache import artifact, digest
@@ -15,18 +18,21 @@ GLIBCS = range(36, 16, -1)
 """Wheels for any glibc 2.x up to Debian 12's run on all of these."""
 
 
-def prepare(requirements: Path, wheels: Path) -> Path:
-    """A folder whose folder `all` is what every wheel that the lock file names installs, each checked against it."""
+def prepare(requirements: Path, wheels: Path, machines: Sequence[str]) -> Path:
+    """A folder whose folder `all` is what every wheel that the lock file names installs, each checked against it.
+
+    `machines` are kinds of processors as `uname -m` calls them.
+    """
     if not requirements.is_file():
         raise PrepareError(f"{requirements} is missing. Restore it from git.")
-    machine = os.uname().machine
 
     def make(work: Path) -> None:
         for python in PYTHONS:
-            run(f"wheels for Python {python}", command(requirements, work / python, python, machine))
-            merge(work / python, work / "all")
+            for machine in machines:
+                run(f"wheels for Python {python}", command(requirements, work / "one", python, machine))
+                merge(work / "one", work / "all")
 
-    return artifact(wheels / f"wheels-{machine}-{digest(requirements, Path(__file__))}", make)
+    return artifact(wheels / f"wheels-{'-'.join(machines)}-{digest(requirements, Path(__file__))}", make)
 
 
 def command(requirements: Path, folder: Path, python: str, machine: str) -> list[str]:
@@ -42,7 +48,7 @@ def command(requirements: Path, folder: Path, python: str, machine: str) -> list
 
 
 def merge(one: Path, everything: Path) -> None:
-    """Move one Python's files to the others': what is compiled bears its Python in its name, the rest is the same.
+    """Move one set of files to the others: what is compiled bears in its name what it is for, the rest is the same.
 
     But for the scripts, which name this computer's Python, and the lists that name those.
     """
@@ -53,7 +59,9 @@ def merge(one: Path, everything: Path) -> None:
         target = everything / name
         described = name.parts[0].endswith(".dist-info")
         if target.exists() and not described and not filecmp.cmp(path, target, shallow=False):
-            raise PrepareError(f"{name} is not the same for all Pythons ({', '.join(PYTHONS)}): lock another version.")
+            raise PrepareError(
+                f"{name} is not the same for all Pythons ({', '.join(PYTHONS)}) and processors: lock another version."
+            )
         target.parent.mkdir(parents=True, exist_ok=True)
         path.replace(target)
     shutil.rmtree(one)
