@@ -229,7 +229,8 @@ def test_the_client_keeps_its_rate_whatever_answers_take(slow_server: str) -> No
         told = sorted((Request(**json.loads(line)) for line in process.stdout), key=lambda one: one.number)
     assert [one.number for one in told] == list(range(30))
     assert told[-1].at - told[0].at == pytest.approx(29 / 30, abs=0.01)
+    assert max(one.end for one in told) - told[0].at < 15  # one read after the other would take 20 s
     by_kind = {kind: [one for one in told if one.kind == kind] for kind in ("read", "write", "status")}
     assert all(one.good and one.seconds >= 2 for one in by_kind["read"])
-    assert all(one.code == 201 and one.seconds < 1 for one in by_kind["write"])
+    assert all(one.code == 201 for one in by_kind["write"])
     assert all(one.code == 502 and not one.good and not one.json for one in by_kind["status"])

@@ -152,13 +152,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             lab = load([str(INVENTORY)])
             scene = Scene(lab, [str(INVENTORY)], [], ssh_config(lab, Path(folder)))
-            progress.next(f"the lab {lab.name} comes up")
-            scene.playbook("site.yml").require()
-            progress.end("it is up")
             if name := clear_up(scene, FAULTS):
                 progress.next(f"a run was killed in {name}")
                 rescue(scene)
-                progress.end("mended")
+            else:
+                progress.next(f"the lab {lab.name} comes up")
+                scene.playbook("site.yml").require()
+            progress.end("it is up")
             found = measure(scene, faults, options.runs, progress)
         except (LabError, RefusedError) as error:
             print(error, file=sys.stderr)

@@ -63,8 +63,9 @@ def clear_up(scene: Scene, faults: Sequence[Fault]) -> str:
         return ""
     for fault in faults:
         if fault.name == name:
-            fault.mends(scene)
-            fault.clears(scene)
+            for command in (fault.mends, fault.clears):
+                with contextlib.suppress(Exception):  # of what is broken no more, or more than that
+                    command(scene)
     note_of(scene).unlink()
     return name
 
