@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ansible_collections.hashistack.lab.plugins.modules.host_survey import CLOCK_SECONDS
+
 
 def ports(services: Mapping[str, Mapping[str, Any]], groups: list[str]) -> list[int]:
     """The ports of the services of a machine that is in these groups."""
@@ -67,13 +69,19 @@ def reach_targets(
     return targets
 
 
-def survey_problems(hostvars: Mapping[str, Mapping[str, Any]], hosts: list[str]) -> list[str]:
-    """All that was found wrong on machines, and with the way to them."""
+def survey_problems(hostvars: Mapping[str, Mapping[str, Any]], hosts: list[str], now: float) -> list[str]:
+    """All that was found wrong on machines, and with the way to them; ``now`` is this computer's clock."""
     problems = []
     for host in hosts:
         survey = hostvars[host].get("__survey", {})
         if "problems" in survey:
             problems += survey["problems"]
+            ahead = survey.get("clock", now) - now
+            if ahead > CLOCK_SECONDS:
+                problems.append(
+                    f"{host}: its clock is {ahead:.0f} s ahead of this computer's: set it, best by 'apt-get install "
+                    "systemd-timesyncd' there, or certificates are not valid yet."
+                )
             continue
         said = " ".join(str(survey.get("msg", "no answer")).split())[-300:]
         problems.append(
