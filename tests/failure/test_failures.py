@@ -38,6 +38,6 @@ def test_what_a_killed_run_left_is_mended_by_the_next(scene: Scene) -> None:
     fault.breaks(scene)
     note_of(scene).write_text(fault.name, encoding="utf-8")
     assert scene.status().returncode == 1
-    assert clear_up(scene, FAULTS) == fault.name
+    assert clear_up(scene, FAULTS, rescue) == fault.name
     scene.wait_healthy(30)
-    assert clear_up(scene, FAULTS) == ""
+    assert clear_up(scene, FAULTS, rescue) == ""

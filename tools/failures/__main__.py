@@ -152,15 +152,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             lab = load([str(INVENTORY)])
             scene = Scene(lab, [str(INVENTORY)], [], ssh_config(lab, Path(folder)))
-            if name := clear_up(scene, FAULTS):
-                progress.next(f"a run was killed in {name}")
-                rescue(scene)
+            progress.next(f"the lab {lab.name} comes up")
+            if name := clear_up(scene, FAULTS, rescue):
+                progress.end(f"what a run left that was killed in {name} is mended")
             else:
-                progress.next(f"the lab {lab.name} comes up")
                 scene.playbook("site.yml").require()
-            progress.end("it is up")
+                progress.end("it is up")
             found = measure(scene, faults, options.runs, progress)
-        except (LabError, RefusedError) as error:
+        except (LabError, RefusedError, AssertionError) as error:
             print(error, file=sys.stderr)
             return 2
         except KeyboardInterrupt:

@@ -55,8 +55,8 @@ def noted(scene: Scene, fault: Fault) -> Iterator[None]:
         note.unlink()
 
 
-def clear_up(scene: Scene, faults: Sequence[Fault]) -> str:
-    """Mend what a run has left that was killed; which fault that was."""
+def clear_up(scene: Scene, faults: Sequence[Fault], rescue: Callable[[Scene], object]) -> str:
+    """Mend what a run has left that was killed, and then whatever else is wrong; which fault that was."""
     try:
         name = note_of(scene).read_text(encoding="utf-8").strip()
     except FileNotFoundError:
@@ -66,6 +66,7 @@ def clear_up(scene: Scene, faults: Sequence[Fault]) -> str:
             for command in (fault.mends, fault.clears):
                 with contextlib.suppress(Exception):  # of what is broken no more, or more than that
                     command(scene)
+    rescue(scene)
     note_of(scene).unlink()
     return name
 
