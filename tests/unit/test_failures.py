@@ -120,7 +120,9 @@ def test_a_quantile_is_a_value_that_was_seen() -> None:
 def test_a_page_keeps_what_was_not_measured_again() -> None:
     page = "# Failures\n<!-- table -->\n<!-- end -->\nMore.\n"
     first = report.merge(page, ["a", "b"], {"b": ("| `b` | old |", ["- `b`, run 1: slow."])}, "Monday")
-    second = report.merge(first, ["a", "b"], {"a": ("| `a` | new |", ["- `a`, run 2: lost."])}, "Tuesday")
+    second = report.merge(
+        first, ["a", "b"], {"a": ("| `a` | new |", ["- `a`, run 2: lost."])}, "Tuesday", "![P](p.svg)"
+    )
     assert [line for line in second.splitlines() if "`" in line] == [
         "| `a` | new |",
         "| `b` | old |",
@@ -129,6 +131,7 @@ def test_a_page_keeps_what_was_not_measured_again() -> None:
     ]
     assert "Tuesday" in second
     assert "Monday" not in second
+    assert second.count("![P](p.svg)") == 1
     assert "Not measured yet: `a`." in first
     third = report.merge(second, ["a", "b"], {"b": ("| `b` | well |", [])}, "Wednesday")
     assert "slow" not in third

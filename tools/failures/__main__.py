@@ -94,18 +94,22 @@ def measure(scene: Scene, faults: Sequence[Fault], runs: int, progress: Progress
                 rescue(scene)
                 progress.end("done")
         print(report.row(fault, found[fault.name]), flush=True)
-        write(faults, found, fault)
+        write(found, fault)
     return found
 
 
-def write(_faults: Sequence[Fault], found: dict[str, list[Seen]], fault: Fault) -> None:
+def write(found: dict[str, list[Seen]], fault: Fault) -> None:
     """Put a fault's line into the page, as soon as there is one."""
     size = f"{datetime.datetime.now(datetime.UTC).date()}: {machine_size()}."
     measured = {fault.name: (report.row(fault, found[fault.name]), report.causes(fault, found[fault.name]))}
-    text = PAGE.read_text(encoding="utf-8")
-    PAGE.write_text(report.merge(text, [fault.name for fault in FAULTS], measured, size), encoding="utf-8")
     if fault.name == SHOWN[0] and found[fault.name][-1].requests:
         report.write_picture(SHOWN[1], fault, found[fault.name][-1])
+    shown = ""
+    if SHOWN[1].exists():
+        what = next(fault.what for fault in FAULTS if fault.name == SHOWN[0])
+        shown = f"![One run's requests over time: {what}](images/{SHOWN[1].name})"
+    text = PAGE.read_text(encoding="utf-8")
+    PAGE.write_text(report.merge(text, [fault.name for fault in FAULTS], measured, size, shown), encoding="utf-8")
 
 
 def reason(error: Exception) -> str:

@@ -66,7 +66,9 @@ def causes(fault: Fault, runs: Sequence[Seen]) -> list[str]:
     return [f"- `{fault.name}`, run {', '.join(map(str, numbers))}: {problem}." for problem, numbers in found.items()]
 
 
-def merge(text: str, order: Sequence[str], measured: dict[str, tuple[str, list[str]]], size: str) -> str:
+def merge(
+    text: str, order: Sequence[str], measured: dict[str, tuple[str, list[str]]], size: str, shown: str = ""
+) -> str:
     """A page with the lines of what was measured in place of its own, the others as they were.
 
     Args:
@@ -74,6 +76,7 @@ def merge(text: str, order: Sequence[str], measured: dict[str, tuple[str, list[s
         order: the names of all faults.
         measured: to each name its line and the sentences on what did not hold.
         size: when and where it was measured.
+        shown: the picture, as Markdown.
 
     """
     before, _, rest = text.partition("<!-- table -->")
@@ -87,7 +90,7 @@ def merge(text: str, order: Sequence[str], measured: dict[str, tuple[str, list[s
     lines = [rows[name] for name in order if name in rows]
     missing = [f"`{name}`" for name in order if name not in rows]
     sentences = [sentence for name in order for sentence in said.get(name, [])]
-    parts = [f"Measured on {size}", "\n".join([HEADER, *lines])]
+    parts = [f"Measured on {size}", *([shown] if shown else []), "\n".join([HEADER, *lines])]
     parts += [f"Not measured yet: {', '.join(missing)}."] if missing else []
     parts += ["\n".join([NOT_HELD, "", *sentences])] if sentences else []
     return f"{before}<!-- table -->\n" + "\n\n".join(parts) + f"\n<!-- end -->{after}"
