@@ -19,7 +19,7 @@ import pytest
 from tools.failures import report
 from tools.failures.client import Request, Settings
 from tools.failures.faults import FAULTS
-from tools.failures.measure import judge, out_of_names, quantile
+from tools.failures.measure import judge, not_before_failures, out_of_names, quantile
 from tools.failures.scene import Asked, Fault, Look, Marks, Seen
 from tools.lab import ROOT
 from tools.status import BAD, Line
@@ -109,6 +109,14 @@ def test_the_first_answer_without_the_address_counts() -> None:
     changes = [names(98, BACKENDS), names(101.5, BACKENDS[1:]), names(109, BACKENDS)]
     assert out_of_names(changes, BACKENDS[0], 100) == 1.5
     assert out_of_names(changes, BACKENDS[1], 100) is None
+
+
+def test_it_has_not_healed_before_the_last_failure_is_answered() -> None:
+    requests = seen(request(90, 503, 6)).requests
+    assert not_before_failures(101, requests) == request(90).at + 6
+    assert not_before_failures(110, requests) == 110
+    assert not_before_failures(101, seen().requests) == 101
+    assert not_before_failures(None, requests) is None
 
 
 def test_a_quantile_is_a_value_that_was_seen() -> None:

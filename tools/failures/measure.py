@@ -114,6 +114,7 @@ def run(scene: Scene, fault: Fault, say: Callable[[str], None] = lambda _text: N
     seen = Seen(
         fault.name, requests_seen, broken, mended, scene.since, healed, None, seen_names, watch.looks, asked, before
     )
+    seen.healed = not_before_failures(healed, requests_seen)
     if victim:
         seen.out = out_of_names(seen_names, victim, broken)
     count_writes(scene, name, seen)
@@ -139,6 +140,11 @@ def wait_healed(scene: Scene, fault: Fault, watch: Watch, load: Load, say: Calla
         if since and time.monotonic() - max(since, failed, scene.since) >= AFTER:
             return max(since, failed, scene.since)
     return None
+
+
+def not_before_failures(healed: float | None, requests: Sequence[Request]) -> float | None:
+    """When it healed, which is not before the last failure, also where that answer came late."""
+    return healed and max(healed, *(request.end for request in requests if not request.good), healed)
 
 
 def out_of_names(seen: Sequence[tuple[float, dict[str, list[str]]]], address: str, broken: float) -> float | None:
