@@ -292,5 +292,5 @@ def test_the_units_are_hardened(exposure: Callable[[str, str], float], unit: str
 
 
 def test_wrong_options_are_refused_with_a_sentence(refuses: Callable[..., str]) -> None:
-    assert "backend_threads must be at least 8 more than backend_pool_size" in refuses(backend_pool_size=48)
+    assert "backend_threads must be at least 8 more than backend_pool_size" in refuses(backend_pool_size=185)
     assert "value of backend_log_level must be one of" in refuses(backend_log_level="LOUD")
