@@ -127,13 +127,13 @@ import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.hashistack.lab.plugins.module_utils.host_mark import MARK, read_mark
+from ansible_collections.hashistack.lab.plugins.module_utils.host_mark import MARK, as_it_is, read_mark
 
 LISTENER = "/run/hashistack-lab-survey.pid"
 LISTEN_SECONDS = 120
 END_SECONDS = 5
 # What packages that the lab brings take along when they go, although it was there before: locales does.
-TAKEN = ("/etc/default/locale",)
+TAKEN = ("/etc/default/locale", "/etc/locale.conf")
 CLOCK_SECONDS = 30
 # What a lab makes and no package or role removes: systemd-creds' key, nginx's first page.
 LEFT = ("/var/lib/systemd/credential.secret", "/var/www/html/index.nginx-debian.html")
@@ -363,24 +363,13 @@ def check_mark(mark: dict[str, Any], params: dict[str, Any]) -> list[str]:
 
 def before() -> dict[str, Any]:
     """What of the machine the roles will change, as it is now."""
-    resolv: dict[str, str] = {}
-    with contextlib.suppress(OSError):
-        if os.path.islink("/etc/resolv.conf"):
-            resolv = {"link": os.readlink("/etc/resolv.conf")}
-        else:
-            with open("/etc/resolv.conf", encoding="utf-8") as stream:
-                resolv = {"content": stream.read()}
     command = ["dpkg-query", "--show", "--showformat=${Package} ${db:Status-Status}\n"]
     known = subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
-    files = {}
-    for path in TAKEN:
-        with contextlib.suppress(OSError), open(path, encoding="utf-8") as stream:
-            files[path] = stream.read()
     return {
-        "files": files,
+        "files": {path: as_it_is(path) for path in TAKEN},
         "absent": [path for path in LEFT if not os.path.exists(path)],
         "packages": sorted(line.split()[0] for line in known if line.endswith(" installed")),
-        "resolv_conf": resolv,
+        "resolv_conf": as_it_is("/etc/resolv.conf"),
     }
 
 

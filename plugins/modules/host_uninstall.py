@@ -57,7 +57,7 @@ import shutil
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.hashistack.lab.plugins.module_utils.host_mark import MARK, read_mark
+from ansible_collections.hashistack.lab.plugins.module_utils.host_mark import MARK, put_back, read_mark
 
 # What the roles start, what serves first.
 UNITS = (
@@ -150,17 +150,7 @@ def restore_resolv_conf(before: dict[str, str]) -> None:
     with contextlib.suppress(FileNotFoundError), open(path, encoding="utf-8") as stream:
         if "127.0.0.1" not in stream.read():
             return
-    temporary = f"{path}.new"
-    with contextlib.suppress(FileNotFoundError):
-        os.remove(temporary)
-    if "link" in before:
-        os.symlink(before["link"], temporary)
-    elif "content" in before:
-        with open(temporary, "w", encoding="utf-8") as stream:
-            stream.write(before["content"])
-    else:
-        return
-    os.replace(temporary, path)
+    put_back(path, before)
 
 
 class Machine:
@@ -229,9 +219,8 @@ def uninstall(machine: Machine, mark: dict[str, Any], data: bool) -> None:
     machine.run("systemctl", "daemon-reload")
     machine.remove_packages(mark["before"]["packages"], data)
     for path, content in mark["before"]["files"].items():
-        if not os.path.exists(path):
-            with open(path, "w", encoding="utf-8") as stream:
-                stream.write(content)
+        if not os.path.lexists(path):
+            put_back(path, content)
     for path in existing(tuple(mark["before"]["absent"])) if data else ():
         remove(path)
     for folder in existing(FOLDERS):

@@ -20,7 +20,7 @@ from tools.failures import report
 from tools.failures.client import Request, Settings
 from tools.failures.faults import FAULTS
 from tools.failures.measure import judge, not_before_failures, out_of_names, quantile
-from tools.failures.scene import Asked, Fault, Look, Marks, Seen
+from tools.failures.scene import NAMES, Asked, Fault, Look, Marks, Seen
 from tools.lab import ROOT
 from tools.status import BAD, Line
 
@@ -50,7 +50,7 @@ def problems(marks: Marks, what: Seen, victim: bool = False) -> list[str]:
 
 
 def test_what_went_well_holds() -> None:
-    assert problems(Marks(p99=0.3, out=2, stays=True, healed=2), seen()) == []
+    assert problems(Marks(p99=0.3, out=2, stays=NAMES, healed=2), seen()) == []
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,11 @@ def test_what_went_well_holds() -> None:
         (Marks(out=2), seen(out=3.2), "its address was in DNS for 3.2 s, not 2"),
         (Marks(out=2), seen(mended=110, since=110, healed=111), "its address never left DNS"),
         (Marks(out=2), seen(healed=104), "its address never left DNS"),
-        (Marks(stays=True), seen(names=[names(98, BACKENDS), names(101, BACKENDS[:1])]), "a name lost an address"),
+        (
+            Marks(stays=NAMES),
+            seen(names=[names(98, BACKENDS), names(101, BACKENDS[:1])]),
+            "backend.service.consul lost an address",
+        ),
         (Marks(), seen(healed=None, looks=[Look(101, "no leader", "", "", 3, frozenset())]), "in 90 s: no leader"),
         (Marks(healed=2), seen(healed=105), "it healed after 5.0 s, not 2"),
         (Marks(answer=5, absence=5), seen(request(90, 503)), "1 requests failed before 5 s"),

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from tools import status
 from tools.failures.client import Request, Settings
-from tools.failures.scene import LEAST, Fault, Scene, Seen, nothing
-from tools.failures.watch import NAMES, Load, Names, Watch, ask_once, asking_status
+from tools.failures.scene import BACKEND_NAME, LEAST, Fault, Scene, Seen, nothing
+from tools.failures.watch import Load, Names, Watch, ask_once, asking_status
 from tools.running import wait_until
 
 RATE = 40
@@ -149,7 +149,7 @@ def not_before_failures(healed: float | None, requests: Sequence[Request]) -> fl
 
 def out_of_names(seen: Sequence[tuple[float, dict[str, list[str]]]], address: str, broken: float) -> float | None:
     """Seconds from the break until the backends' name no longer led to an address; None where it always did."""
-    return next((at - broken for at, found in seen if at > broken and address not in found[NAMES[0]]), None)
+    return next((at - broken for at, found in seen if at > broken and address not in found[BACKEND_NAME]), None)
 
 
 def count_writes(scene: Scene, name: str, seen: Seen) -> None:
@@ -183,8 +183,9 @@ def judge(scene: Scene, fault: Fault, seen: Seen) -> list[str]:
         problems.append(f"p99 was {p99 * 1000:.0f} ms, not {marks.p99 * 1000:.0f}")
     if marks.out is not None:
         problems += judge_names(marks.out, seen)
-    if marks.stays and any(at > seen.broken and gone(found, seen) for at, found in seen.names):
-        problems.append("a name lost an address of something that lives")
+    for name in marks.stays:
+        if any(at > seen.broken and len(found[name]) < len(seen.names[0][1][name]) for at, found in seen.names):
+            problems.append(f"{name} lost an address of something that lives")
     if seen.healed is None:
         last = seen.looks[-1].problem if seen.looks else ""
         problems.append(f"it did not heal in {fault.patience:g} s: {last or 'requests failed'}")
@@ -200,11 +201,6 @@ def judge_names(mark: float, seen: Seen) -> list[str]:
     if seen.healing is not None and seen.mended is None and seen.healing <= mark:
         return []
     return ["its address never left DNS"]
-
-
-def gone(found: dict[str, list[str]], seen: Seen) -> bool:
-    """Whether a name has fewer addresses than at first."""
-    return any(len(found[name]) < len(seen.names[0][1][name]) for name in NAMES)
 
 
 def describe(request: Request, seen: Seen) -> str:

@@ -22,6 +22,9 @@ LEAST = 5.0
 """Seconds of requests that are measured at least, from the moment at which something broke."""
 SLACK = 1.0
 """Seconds by which a status may be late: what ended so long before it was asked, or began after, may be told or not."""
+BACKEND_NAME = "backend.service.consul"
+NAMES = (BACKEND_NAME, "postgresql.service.consul")
+"""The names that are asked for all the time."""
 TABLE = "failure"
 """The table of nft that cuts a machine off."""
 
@@ -45,8 +48,8 @@ class Marks:
     """Of the answers while it is broken."""
     out: float | None = None
     """From the break until the victim's address is out of DNS, or until it serves again."""
-    stays: bool = False
-    """No backend's address may leave DNS."""
+    stays: tuple[str, ...] = ()
+    """Names that may lose no address."""
     healed: float | None = None
     """From the end of the break, or what mends it, until all is as before."""
 

@@ -18,10 +18,8 @@ import requests
 
 from tools import status
 from tools.failures.client import Request, Settings
-from tools.failures.scene import Asked, Look, Scene
+from tools.failures.scene import NAMES, Asked, Look, Scene
 from tools.lab import CONSUL_PORT, ROOT, VAULT_PORT, Machine
-
-NAMES = ("backend.service.consul", "postgresql.service.consul")
 
 
 class Load:
