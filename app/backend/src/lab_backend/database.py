@@ -54,9 +54,12 @@ _REFUSED = re.compile(
 )
 """What PostgreSQL says with SQLSTATE 28P01 and 28000, as libpq tells no code of a connection that was refused; and what
 libpq says itself where half of the service file is missing."""
-
-
-_ROLE_MISSING = (psycopg2.errors.InsufficientPrivilege, psycopg2.errors.UndefinedObject)
+_ROLE_MISSING = (
+    psycopg2.errors.InsufficientPrivilege,
+    psycopg2.errors.UndefinedObject,
+    psycopg2.errors.UndefinedTable,
+)
+"""What a session is told whose role has been dropped: that role is gone, or what it might read and write."""
 
 
 class Unavailable(Exception):
