@@ -18,9 +18,9 @@ SOCKETS = {"virtlogd": Path("/run/libvirt/virtlogd-sock"), "libvirtd": Path("/ru
 PIDS = Path("/run/hashistack-lab")
 """Where the pid files of daemons are that were started here."""
 KVM = Path("/dev/kvm")
-KVM_GROUP = "kvm"
-"""Whose /dev/kvm must be. libvirt asks QEMU for its abilities past all permissions, then sees that QEMU's user may not
-open the file, takes its knowledge as outdated, and asks anew: at each call, for 4 to 8 s."""
+KVM_GROUP, KVM_MODE = "kvm", 0o660
+"""Whose /dev/kvm must be, and what these may. libvirt asks QEMU for its abilities past all permissions, then sees that
+QEMU's user may not open the file, takes its knowledge as outdated, and asks anew: at each call, for 4 to 8 s."""
 START_SECONDS = 30
 POOLS = Path("/var/lib/libvirt/hashistack-lab")
 """Folder of the labs' disks; its subfolders are the labs."""
@@ -46,6 +46,11 @@ def answers() -> bool:
     return shutil.which("virsh") is not None and _virsh(["version"]).returncode == 0
 
 
+def kvm_is_for_its_group(device: os.stat_result) -> bool:
+    """Whether QEMU's user, who is in the group, may open /dev/kvm."""
+    return device.st_gid == grp.getgrnam(KVM_GROUP).gr_gid and device.st_mode & KVM_MODE == KVM_MODE
+
+
 def start() -> None:
     """Start libvirt unless it answers: by systemd where that is PID 1, else by hand with our own pid files."""
     if answers():
@@ -55,9 +60,10 @@ def start() -> None:
         run("libvirt", as_root(["systemctl", "start", "libvirtd.service"]))
     else:
         run("libvirt", as_root(["mkdir", "-p", str(PIDS), "/run/libvirt"]))
-        if KVM.exists() and KVM.stat().st_gid != grp.getgrnam(KVM_GROUP).gr_gid:
+        if KVM.exists() and not kvm_is_for_its_group(KVM.stat()):
             say("libvirt", f"giving {KVM} to the group {KVM_GROUP}, as udev does where it runs")
             run("libvirt", as_root(["chgrp", KVM_GROUP, str(KVM)]))
+            run("libvirt", as_root(["chmod", f"{KVM_MODE:o}", str(KVM)]))
         for name, socket in SOCKETS.items():
             if _runs(name):
                 continue

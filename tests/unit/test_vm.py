@@ -346,3 +346,14 @@ def test_terraform_module(program: str) -> None:
             timeout=300,
         )
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(("mode", "fits"), [(0o600, False), (0o640, False), (0o660, True)])
+def test_kvm_is_for_its_group_only_where_that_may_open_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, fits: bool
+) -> None:
+    device = tmp_path / "kvm"
+    device.touch()
+    device.chmod(mode)
+    monkeypatch.setattr(vm_libvirt, "KVM_GROUP", device.group())
+    assert vm_libvirt.kvm_is_for_its_group(device.stat()) is fits
