@@ -149,6 +149,11 @@ def test_the_database_restarts(running: Running) -> None:
     running.wait_healthy(30)
 
 
+def backend_checks(running: Running) -> list[str]:
+    """How Consul sees the instances: a word for each check."""
+    return sorted(check["Status"] for check in running.lab.consul().health.checks("backend")[1])
+
+
 @pytest.mark.late(11)
 @pytest.mark.journal("postgresql@database", "backend@backend")
 @pytest.mark.timeout(180)
@@ -165,10 +170,8 @@ def test_without_a_database_the_api_says_so(running: Running) -> None:
         )
         # The page, Consul's checks and `make status` say the same.
         assert '<html lang="en" data-problem="database">' in running.lab.get(f"{running.page}/", timeout=15).text
-        checks = running.lab.consul().health.checks("backend")[1]
-        assert sorted(check["Status"] for check in checks) == sorted(
-            ["passing", "warning"] * len(running.names("backend"))
-        )
+        wanted = sorted(["passing", "warning"] * len(running.names("backend")))
+        wait_until(lambda: backend_checks(running) == wanted, 10, "Consul warns of each instance")
         status = json.loads(running.status().stdout)
         assert status["verdict"] == "unhealthy"
         lines = {(line["section"], line["name"]): line for line in status["lines"]}
