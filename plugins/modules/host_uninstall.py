@@ -220,7 +220,8 @@ def uninstall(machine: Machine, mark: dict[str, Any], data: bool) -> None:
     machine.remove_packages(mark["before"]["packages"], data)
     for path, content in mark["before"]["files"].items():
         if not os.path.lexists(path):
-            put_back(path, content)
+            # A machine that was claimed before 2026-11-26 has noted the text alone.
+            put_back(path, content if isinstance(content, dict) else {"content": content})
     for path in existing(tuple(mark["before"]["absent"])) if data else ():
         remove(path)
     for folder in existing(FOLDERS):
