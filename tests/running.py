@@ -36,6 +36,10 @@ class Running(LabRunning):
             self.hosts[name] = testinfra.get_host(f"ssh://{name}", ssh_config=str(self.ssh_config))
         return self.hosts[name]
 
+    def checks(self, service: str) -> list[str]:
+        """How Consul sees a service's instances: a word for each check."""
+        return sorted(check["Status"] for check in self.lab.consul().health.checks(service)[1])
+
 
 class Traffic:
     """Requests through the frontend while something else happens: ``with Traffic(...) as traffic: ...``.

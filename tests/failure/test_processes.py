@@ -149,11 +149,6 @@ def test_the_database_restarts(running: Running) -> None:
     running.wait_healthy(30)
 
 
-def backend_checks(running: Running) -> list[str]:
-    """How Consul sees the instances: a word for each check."""
-    return sorted(check["Status"] for check in running.lab.consul().health.checks("backend")[1])
-
-
 @pytest.mark.late(11)
 @pytest.mark.journal("postgresql@database", "backend@backend")
 @pytest.mark.timeout(180)
@@ -169,9 +164,10 @@ def test_without_a_database_the_api_says_so(running: Running) -> None:
             running.names("backend")
         )
         # The page, Consul's checks and `make status` say the same.
-        assert '<html lang="en" data-problem="database">' in running.lab.get(f"{running.page}/", timeout=15).text
+        said = '<html lang="en" data-problem="database">'
+        wait_until(lambda: said in running.lab.get(f"{running.page}/", timeout=15).text, 10, "the page says why")
         wanted = sorted(["passing", "warning"] * len(running.names("backend")))
-        wait_until(lambda: backend_checks(running) == wanted, 10, "Consul warns of each instance")
+        wait_until(lambda: running.checks("backend") == wanted, 10, "Consul warns of each instance")
         status = json.loads(running.status().stdout)
         assert status["verdict"] == "unhealthy"
         lines = {(line["section"], line["name"]): line for line in status["lines"]}

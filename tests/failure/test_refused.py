@@ -130,6 +130,7 @@ def test_credentials_that_nothing_renews_are_told_of_before_they_end(running: Ru
         running.sh(name, "systemctl stop vault-agent")
         try:
             left = wait_until(lambda: ending(running, name), 40, "the instance says that its credentials end")
+            wait_until(lambda: "warning" in running.checks("backend"), 10, "Consul warns of it")
             status = json.loads(running.status().stdout)
         finally:
             running.sh(name, "systemctl start vault-agent")
