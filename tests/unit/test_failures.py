@@ -73,7 +73,7 @@ def test_what_went_well_holds() -> None:
             seen(names=[names(98, BACKENDS), names(101, BACKENDS[:1])]),
             "backend.service.consul lost an address",
         ),
-        (Marks(), seen(healed=None, looks=[Look(101, "no leader", "", "", 3, frozenset())]), "in 90 s: no leader"),
+        (Marks(), seen(healed=None, looks=[Look(101, "no leader", "", "", 3, frozenset(), "")]), "in 90 s: no leader"),
         (Marks(healed=2), seen(healed=105), "it healed after 5.0 s, not 2"),
         (Marks(answer=5, absence=5), seen(request(90, 503)), "1 requests failed before 5 s"),
         (Marks(answer=5, absence=5), seen(request(90, 503, 8)), "1 requests had no 503 in JSON within 5 s"),

@@ -8,6 +8,7 @@ run is killed, or does not heal, `rescue` puts right.
 from __future__ import annotations
 
 import datetime
+import itertools
 import re
 import shutil
 from collections.abc import Callable
@@ -33,6 +34,8 @@ CONSUL = Marks(stays=NAMES, p99=0.5)
 DATABASE = Marks(answer=5, absence=5, stays=(BACKEND_NAME,), healed=2)
 CREDENTIALS = Marks(answer=5, stays=NAMES, healed=5)
 CERTIFICATE = Marks(out=2, p99=0.5, healed=5)
+# In nft's words, since few kernels of containers have tc's netem.
+LOSS = "numgen random mod 100 < 5 drop"
 
 # Takes memory until the kernel kills one of the processes that are named, which it must do first.
 HOG = """
@@ -333,6 +336,22 @@ def not_restarted(scene: Scene, _seen: Seen) -> list[str]:
     return [f"{name} was restarted" for name in young]
 
 
+def no_flapping(scene: Scene, seen: Seen) -> list[str]:
+    """No backend leaves DNS more than once."""
+    problems = []
+    for machine in scene.lab.group("backend"):
+        there = [machine.address in found[BACKEND_NAME] for _, found in seen.names]
+        times = sum(before and not after for before, after in itertools.pairwise(there))
+        problems += [f"{machine.name} left DNS {times} times"] if times > 1 else []
+    return problems
+
+
+def warned_of_credentials(scene: Scene, seen: Seen) -> list[str]:
+    """`make status` and the page say that credentials end, before they do."""
+    shown = any(look.shown == "credentials" for look in seen.looks)
+    return named("ends soon")(scene, seen) + ([] if shown else ["the page never warned of the credentials"])
+
+
 def named(word: str) -> Callable[[Scene, Seen], list[str]]:
     """`make status` names what is wrong by a word."""
 
@@ -388,6 +407,7 @@ FAULTS: tuple[Fault, ...] = (
         mends=Scene.join,
         hold=10,
         victim=lambda scene: scene.instance,
+        more=no_flapping,
     ),
     Fault(
         "release",
@@ -462,7 +482,7 @@ FAULTS: tuple[Fault, ...] = (
         hold=45,
         prepares=short_leases,
         clears=long_leases,
-        more=named("credentials"),
+        more=warned_of_credentials,
     ),
     Fault(
         "control-rebooted",
@@ -562,9 +582,10 @@ FAULTS: tuple[Fault, ...] = (
         "control-away",
         "a backend cut off from the control machines for 20 s",
         cut_from_control,
-        Marks(p99=0.5),
+        Marks(stays=NAMES, p99=0.5),
         mends=Scene.join,
         hold=20,
+        more=no_flapping,
     ),
     Fault(
         "one-way",
@@ -574,6 +595,16 @@ FAULTS: tuple[Fault, ...] = (
         mends=Scene.join,
         hold=10,
         victim=lambda scene: scene.instance,
+        more=no_flapping,
+    ),
+    Fault(
+        "loss",
+        "a backend that loses 5 % of its packets, both ways, for 20 s",
+        lambda scene: scene.cut(scene.instance, coming=LOSS, going=LOSS),
+        Marks(stays=NAMES),
+        mends=Scene.join,
+        hold=20,
+        more=no_flapping,
     ),
     Fault(
         "secrets-emptied",

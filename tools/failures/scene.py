@@ -103,6 +103,8 @@ class Look(NamedTuple):
     unsealed: int
     versions: frozenset[str]
     """Of the backends, as the page's API names them."""
+    shown: str
+    """The problem that the page tells of; empty where it tells of none."""
 
 
 class Asked(NamedTuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -129,6 +130,12 @@ class Watch:
         url, authority = f"{self.scene.page}/api/instances", str(self.scene.lab.authority)
         return self.session.get(url, timeout=2, verify=authority).json()["instances"]
 
+    def shown(self) -> str:
+        """The problem that the page tells of."""
+        html = self.session.get(f"{self.scene.page}/", timeout=2, verify=str(self.scene.lab.authority)).text
+        found = re.search(r'<html[^>]* data-problem="(\w*)"', html)
+        return found[1] if found else ""
+
     def look(self) -> Look:
         """Look once."""
         lab, at, ask = self.scene.lab, time.monotonic(), self.pool.submit
@@ -138,7 +145,7 @@ class Watch:
         checks = ask(self.consul, "v1/health/state/any?stale")
         health = ask(self.consul, "v1/operator/autopilot/health")
         backends = {x.name: ask(self.backend, x) for x in lab.group("backend")}
-        page = ask(self.page)
+        page, problem = ask(self.page), ask(self.shown)
         problems = []
 
         def value(what: str, future: Any, otherwise: Any) -> Any:
@@ -156,7 +163,7 @@ class Watch:
         unsealed = sum(told.get("sealed") is False for told in told_vault.values())
         states = value("checks", checks, [])
         wrong = [f"{x['Node']} {x['Name']}" for x in states if x["Status"] != "passing"]
-        instances = value("the page", page, [])
+        instances, shown = value("the page's API", page, []), value("the page", problem, "")
         problems += [f"check failing: {name}" for name in wrong]
         if len(states) < self.checks:
             problems.append(f"{len(states)} checks of {self.checks}")
@@ -173,7 +180,7 @@ class Watch:
             problems.append("the page does not show all backends as active")
         self.checks = max(self.checks, len(states))
         versions = frozenset(str(x["version"]) for x in instances)
-        return Look(at, "; ".join(problems)[:400], leader, active[0] if active else "", unsealed, versions)
+        return Look(at, "; ".join(problems)[:400], leader, active[0] if active else "", unsealed, versions, shown)
 
     def _loop(self) -> None:
         while not self.enough.wait(0.5):

@@ -65,29 +65,31 @@ def create_app(backend: Backend) -> Flask:
 
     @app.get("/health")
     def health() -> Response:
-        # Only this instance is judged. The database's state is told, but a restart of it must not empty the DNS.
+        # 503 takes this instance alone out of DNS. Its database is everybody's, and a restart of that must not empty DNS:
+        # 429 is what Consul calls a warning, and goes on to name.
         secrets = secretfiles.describe_all(settings)
         missing = [name for name, state in secrets.items() if not state["present"]]
-        draining = settings.drain_file is not None and settings.drain_file.exists()
-        status = "draining" if draining else "waiting for secrets" if missing else "ok"
+        database = backend.monitor.last
+        code = HTTPStatus.SERVICE_UNAVAILABLE
+        if settings.drain_file is not None and settings.drain_file.exists():
+            status = "draining"
+        elif missing:
+            status = "waiting for secrets"
+        elif database.serves:
+            status, code = "ok", HTTPStatus.OK
+        else:
+            code = HTTPStatus.TOO_MANY_REQUESTS
+            status = "credentials ending" if database.status == "up" else "no database"
         response = jsonify(
             {
                 "status": status,
                 "instance": settings.instance,
                 "version": __version__,
                 "missing_secrets": missing,
-                "database": backend.monitor.last.status,
+                "database": database.status,
             }
         )
-        response.status_code = HTTPStatus.OK if status == "ok" else HTTPStatus.SERVICE_UNAVAILABLE
-        return response
-
-    @app.get("/health/database")
-    def database_health() -> Response:
-        # Consul calls 429 a warning: the instance stays in DNS, and who looks at its checks knows.
-        seen = backend.monitor.last
-        response = jsonify({"instance": settings.instance, "database": seen.as_json()})
-        response.status_code = HTTPStatus.OK if seen.serves else HTTPStatus.TOO_MANY_REQUESTS
+        response.status_code = code
         return response
 
     @app.get("/api/status")
