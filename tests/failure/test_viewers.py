@@ -85,6 +85,8 @@ def test_viewers_keep_nobody_waiting(running: Running, request: pytest.FixtureRe
         for viewer in viewers:
             viewer.result()
     assert len(seen) > VIEWERS
+    if trouble == "without_a_leader":
+        assert running.backend(machine, "api/instances").status_code == 200, "any server tells what it knew"
     for name, (worst, codes) in told.items():
         assert codes == {200}, told
         # Where the machine's own agent hangs, a database connection that is made anew meanwhile waits for its name.

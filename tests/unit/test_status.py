@@ -251,7 +251,8 @@ def test_many_machines_are_asked_a_few_at_a_time_and_a_dead_one_holds_up_none(
     [
         (Answer({"code": 200, "api": 200, "count": 2, "notes": 200}), GOOD),
         (Answer({"code": 200, "api": 200, "count": 2, "notes": 503}), BAD),
-        (Answer({"code": 200, "api": 503, "count": None, "notes": 200}), BAD),
+        (Answer({"code": 200, "api": 503, "count": None, "notes": 200}), WARNING),
+        (Answer({"code": 200, "api": 503, "count": None, "notes": 503}), BAD),
         (Answer({"code": 502, "api": 200, "count": 2, "notes": 200}), BAD),
         (Answer(error="connection refused"), BAD),
     ],

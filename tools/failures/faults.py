@@ -30,8 +30,9 @@ NO_FAILURE = Marks()
 GUNICORN = Marks(out=2, p99=0.3)
 MACHINE = Marks(out=4, p99=0.5)
 CONSUL = Marks(stays=NAMES, p99=0.5)
-# Without its database each instance goes on to be named.
-DATABASE = Marks(answer=5, absence=5, stays=(BACKEND_NAME,), healed=2)
+# Without its database each instance goes on to be named. A request waits for it for 4.5 s, so that its answer is there
+# within 5: what is away for longer fails those that came first.
+DATABASE = Marks(answer=5, absence=4.5, stays=(BACKEND_NAME,), serves=2)
 CREDENTIALS = Marks(answer=5, stays=NAMES, healed=5)
 CERTIFICATE = Marks(out=2, p99=0.5, healed=5)
 # In nft's words, since few kernels of containers have tc's netem.
@@ -142,8 +143,8 @@ def kill_active_vault(scene: Scene) -> None:
 
 
 def seal_all(scene: Scene) -> None:
-    """Seal Vault as an operator does: only an active node can be told to, and then the next one is active."""
-    for _ in scene.names("control"):
+    """Seal Vault as an operator does: the active node, and the next one, until those that are left have no quorum."""
+    for _ in range(len(scene.names("control")) // 2 + 1):
         name = wait_until(lambda: active(scene), 30, "another node is active")
         scene.lab.vault(scene.lab.machine(name)).sys.seal()
 
@@ -263,8 +264,8 @@ def wrong_certificate(make: Callable[[Scene, x509.Certificate], bytes]) -> Calla
 
 
 def short_leases(scene: Scene) -> None:
-    """Let each backend's database user end after a minute, unless it is renewed."""
-    leases(scene, 60, 120)
+    """Let each backend's database user end after two minutes, unless it is renewed."""
+    leases(scene, 120, 240)
 
 
 def long_leases(scene: Scene) -> None:
@@ -377,7 +378,7 @@ FAULTS: tuple[Fault, ...] = (
         "gunicorn-hung",
         "a backend's gunicorn hung (SIGSTOP) for 8 s",
         lambda scene: scene.signal([scene.instance], "STOP", "backend"),
-        GUNICORN,
+        Marks(out=2),  # p99: docs/failures.md, "What no setting holds"
         mends=lambda scene: scene.signal([scene.instance], "CONT", "backend"),
         hold=8,
         victim=lambda scene: scene.instance,
@@ -475,11 +476,11 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "vault-away",
-        "Vault hung for 45 s, where a lease is a minute",
+        "Vault hung for 105 s, where a lease is two minutes",
         lambda scene: scene.signal(scene.names("control"), "STOP", "vault"),
         Marks(stays=NAMES, p99=0.5),
         mends=lambda scene: scene.signal(scene.names("control"), "CONT", "vault"),
-        hold=45,
+        hold=105,
         prepares=short_leases,
         clears=long_leases,
         more=warned_of_credentials,
@@ -536,14 +537,14 @@ FAULTS: tuple[Fault, ...] = (
         "database-rebooted",
         "the database's machine rebooted",
         lambda scene: scene.reboot(scene.database),
-        Marks(answer=5, absence=5, healed=15),
+        Marks(answer=5, absence=4.5, healed=15),
         more=not_restarted,
     ),
     Fault(
         "database-cut",
         "the database's network cut for 20 s",
         lambda scene: scene.cut(scene.database),
-        Marks(answer=5, absence=5, healed=2),
+        DATABASE,
         mends=Scene.join,
         hold=20,
         more=not_restarted,
@@ -591,7 +592,7 @@ FAULTS: tuple[Fault, ...] = (
         "one-way",
         "a backend whose answers are lost for 10 s, while it is still reached",
         lambda scene: scene.cut(scene.instance, coming="accept"),
-        MACHINE,
+        Marks(out=6, p99=0.5),
         mends=Scene.join,
         hold=10,
         victim=lambda scene: scene.instance,

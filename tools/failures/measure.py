@@ -191,6 +191,8 @@ def judge(scene: Scene, fault: Fault, seen: Seen) -> list[str]:
         problems.append(f"it did not heal in {fault.patience:g} s: {last or 'requests failed'}")
     elif marks.healed is not None and (seen.healing or 0) > marks.healed:
         problems.append(f"it healed after {seen.healing:.1f} s, not {marks.healed:g}")
+    if marks.serves is not None and seen.serving > marks.serves:
+        problems.append(f"requests failed until {seen.serving:.1f} s after its return, not {marks.serves:g}")
     return problems + fault.more(scene, seen)
 
 

@@ -52,6 +52,8 @@ class Marks:
     """Names that may lose no address."""
     healed: float | None = None
     """From the end of the break, or what mends it, until all is as before."""
+    serves: float | None = None
+    """The same until no request fails any more."""
 
 
 def nothing(_scene: Scene) -> None:
@@ -150,9 +152,17 @@ class Scene(Running):
             self.sh(name, f"systemctl kill -s {signal} '{unit}'")
 
     def reboot(self, *names: str) -> None:
-        """Reboot machines, all at once."""
-        for name in names:
-            self.sh(name, "systemctl --no-block reboot")
+        """Reboot machines, all at once, and wait until they start."""
+        before = self.inner()
+        with ThreadPoolExecutor(len(names)) as pool:
+            # Its exit code says nothing: the connection may end before the answer.
+            list(pool.map(lambda name: self.attempt(name, "systemctl --no-block reboot"), names))
+
+        def started() -> bool:
+            now = self.inner()
+            return all(now.get(name) not in (None, [], before[name]) for name in names)
+
+        wait_until(started, 60, f"{', '.join(names)} start again")
 
     def inner(self) -> dict[str, list[int]]:
         """To each machine that runs its first processes, seen from this computer."""
@@ -251,6 +261,11 @@ class Seen:
     def healing(self) -> float | None:
         """Seconds until all was as before."""
         return None if self.healed is None else max(0.0, self.healed - self.since)
+
+    @property
+    def serving(self) -> float:
+        """Seconds until the last failure was answered, counted as ``healing`` is."""
+        return max(0.0, max((request.end for request in self.failed), default=0.0) - self.since)
 
     def after(self, condition: Callable[[Look], bool]) -> float | None:
         """Seconds from the break until a look of which ``condition`` is true; None: never."""

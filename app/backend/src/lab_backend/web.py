@@ -65,8 +65,8 @@ def create_app(backend: Backend) -> Flask:
 
     @app.get("/health")
     def health() -> Response:
-        # 503 takes this instance alone out of DNS. Its database is everybody's, and a restart of that must not empty DNS:
-        # 429 is what Consul calls a warning, and goes on to name.
+        # 503 takes this instance alone out of DNS. Its database is everybody's, and a restart of that must not empty
+        # DNS: 429 is what Consul calls a warning, and goes on to name.
         secrets = secretfiles.describe_all(settings)
         missing = [name for name, state in secrets.items() if not state["present"]]
         database = backend.monitor.last
