@@ -20,7 +20,7 @@ from tools.failures import report
 from tools.failures.client import Request, Settings
 from tools.failures.faults import FAULTS
 from tools.failures.measure import judge, not_before_failures, out_of_names, quantile
-from tools.failures.scene import NAMES, Asked, Fault, Look, Marks, Seen
+from tools.failures.scene import NAMES, Asked, Fault, Look, Marks, Scene, Seen
 from tools.lab import ROOT
 from tools.status import BAD, Line
 
@@ -75,6 +75,11 @@ def test_what_went_well_holds() -> None:
         ),
         (Marks(), seen(healed=None, looks=[Look(101, "no leader", "", "", 3, frozenset(), "")]), "in 90 s: no leader"),
         (Marks(healed=2), seen(healed=105), "it healed after 5.0 s, not 2"),
+        (
+            Marks(answer=5, serves=2),
+            seen(request(200, 503, 0.5)),
+            "requests failed until 3.5 s after its return, not 2",
+        ),
         (Marks(answer=5, absence=5), seen(request(90, 503)), "1 requests failed before 5 s"),
         (Marks(answer=5, absence=5), seen(request(90, 503, 8)), "1 requests had no 503 in JSON within 5 s"),
         (Marks(answer=5, absence=5), seen(request(90, 503, 5, json=False)), "1 requests had no 503 in JSON within 5 s"),
@@ -129,6 +134,18 @@ def test_a_quantile_is_a_value_that_was_seen() -> None:
     assert quantile([], 0.99) == 0
 
 
+def test_what_must_hold_is_said_in_few_words() -> None:
+    def more(_scene: Scene, _seen: Seen) -> list[str]:
+        """No backend was restarted."""
+        return []
+
+    fault = Fault("x", "x", lambda _scene: None, Marks(answer=5, absence=4.5, serves=2, stays=NAMES), more=more)
+    assert report.wanted(fault) == (
+        "0 failed in 4.5 s, then 503 within 5 s, serves in 2 s, names stay, no backend was restarted"
+    )
+    assert report.wanted(FAULTS[0]) == "0 failed, out in 2 s, p99 300 ms"
+
+
 def test_a_page_keeps_what_was_not_measured_again() -> None:
     page = "# Failures\n<!-- table -->\n<!-- end -->\nMore.\n"
     first = report.merge(page, ["a", "b"], {"b": ("| `b` | old |", ["- `b`, run 1: slow."])}, "Monday")
@@ -162,6 +179,7 @@ def test_a_line_counts_all_runs() -> None:
         "1.5 s",
         "2.5 s",
         "4.0 s",
+        "0 failed, out in 2 s, p99 300 ms",
         "1 of 2 |",
     ]
 

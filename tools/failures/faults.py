@@ -362,6 +362,7 @@ def named(word: str) -> Callable[[Scene, Seen], list[str]]:
             return []
         return [f"status never said a word of the {word}"]
 
+    check.__doc__ = f"`make status` says a word of the {word}"
     return check
 
 

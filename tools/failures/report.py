@@ -10,12 +10,12 @@ from pathlib import Path
 
 from tools.failures.client import Request
 from tools.failures.measure import median, quantile
-from tools.failures.scene import Fault, Seen
+from tools.failures.scene import Fault, Seen, no_more
 
 HEADER = (
     "| fault | what | runs | requests | failed | lost | p50 | p99 | longest | out of DNS "
-    "| healed after, median | longest | held |\n"
-    "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"
+    "| healed after, median | longest | marks | held |\n"
+    "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"
 )
 NOT_HELD = "What did not hold:"
 # Shapes of the picture, in its own units.
@@ -31,6 +31,25 @@ def milliseconds(seconds: float) -> str:
     ('12 ms', '4.6 s')
     """
     return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
+
+
+def wanted(fault: Fault) -> str:
+    """What must hold, in few words; that no acknowledged write may be lost is not said."""
+    marks = fault.marks
+    words = []
+    if marks.answer is not None:
+        words += [f"0 failed in {marks.absence:g} s, then 503"] if marks.absence else ["503"]
+        words[-1] += f" within {marks.answer:g} s"
+    elif marks.failed is not None:
+        words.append(f"{marks.failed} failed")
+    for value, what in ((marks.out, "out"), (marks.serves, "serves"), (marks.healed, "healed")):
+        words += [f"{what} in {value:g} s"] if value is not None else []
+    words += [f"p99 {milliseconds(marks.p99)}"] if marks.p99 is not None else []
+    words += ["names stay"] if marks.stays else []
+    if fault.more is not no_more:
+        own = (fault.more.__doc__ or "").strip().rstrip(".")
+        words.append(own[:1].lower() + own[1:])
+    return ", ".join(words)
 
 
 def row(fault: Fault, runs: Sequence[Seen]) -> str:
@@ -52,6 +71,7 @@ def row(fault: Fault, runs: Sequence[Seen]) -> str:
         f"{max(out):.1f} s" if out else "stayed" if fault.victim else "",
         f"{median(healing):.1f} s" if healing else "never",
         f"{max(healing):.1f} s" if len(healing) == len(runs) else "never",
+        wanted(fault),
         "yes" if held == len(runs) else f"{held} of {len(runs)}" if held else "no",
     ]
     return "| " + " | ".join(cells) + " |"
