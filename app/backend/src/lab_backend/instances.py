@@ -158,7 +158,6 @@ class Directory:
                 scheme="http",
                 token=token,
                 connections_timeout=1.5,
-                consistency="stale",  # which any server answers, also without a leader
             )
             _index, entries = client.health.service(service=self._settings.consul_service, passing=False)
         except OSError as error:
