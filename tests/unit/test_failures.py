@@ -104,14 +104,15 @@ def test_beyond_an_absence_a_503_in_time_is_right() -> None:
 )
 def test_status_is_compared_with_what_the_client_saw(healthy: bool, failing: bool, said: list[str]) -> None:
     lines = [] if healthy else [Line("Page", "x", "away", level=BAD)]
-    requests = [request(170, 503)] if failing else []
+    requests = [request(170, 503), request(210, 503)] if failing else []
     told = seen(*requests, asked=[Asked(102, 103, healthy, lines)]).mismatches()
     assert [problem.strip() for problem in told] == said
 
 
-def test_what_failed_just_before_status_was_asked_may_be_told_or_not() -> None:
+@pytest.mark.parametrize("number", [150, 170])
+def test_what_healed_as_status_was_asked_or_just_before_may_be_told_or_not(number: int) -> None:
     for healthy in (True, False):
-        assert seen(request(150, 503), asked=[Asked(102, 103, healthy, [])]).mismatches() == []
+        assert seen(request(number, 503), asked=[Asked(102, 103, healthy, [])]).mismatches() == []
 
 
 def test_the_first_answer_without_the_address_counts() -> None:
