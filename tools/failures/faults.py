@@ -379,7 +379,7 @@ FAULTS: tuple[Fault, ...] = (
         "gunicorn-hung",
         "a backend's gunicorn hung (SIGSTOP) for 8 s",
         lambda scene: scene.signal([scene.instance], "STOP", "backend"),
-        Marks(out=2),  # p99: docs/failures.md, "What no setting holds"
+        GUNICORN,  # of which p99 is missed: docs/failures.md, "What no setting holds"
         mends=lambda scene: scene.signal([scene.instance], "CONT", "backend"),
         hold=8,
         victim=lambda scene: scene.instance,
