@@ -27,7 +27,8 @@ def without_a_leader(running: Running) -> Iterator[None]:
     finally:
         for name in control[1:]:
             running.sh(name, "systemctl kill -s CONT consul")
-        running.wait_healthy(60)
+        # An agent whose word on a check was lost with the leader says it again after two minutes at most.
+        running.wait_healthy(150)
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def without_an_agent(running: Running) -> Iterator[None]:
 
 @pytest.mark.late(10)
 @pytest.mark.journal("backend@backend", "consul@control", "nginx@frontend")
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("trouble", ["without_a_leader", "without_an_agent"])
 def test_viewers_keep_nobody_waiting(running: Running, request: pytest.FixtureRequest, trouble: str) -> None:
     machine = running.lab.group("backend")[0]
