@@ -34,7 +34,7 @@ def test_the_consul_leader_is_killed(running: Running) -> None:
 
 @pytest.mark.late(10)
 @pytest.mark.journal("consul@backend", "dnsmasq@backend")
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_names_are_known_while_most_servers_of_consul_hang(running: Running) -> None:
     """Names that are in use: an agent asks its servers for one that nobody has asked it for in 20 minutes."""
     backends, hung = running.names("backend"), running.names("control")[1:]
@@ -65,7 +65,8 @@ def test_names_are_known_while_most_servers_of_consul_hang(running: Running) -> 
                 running.sh(name, "systemctl kill -s CONT consul")
         told = [(name, *lookup.result()) for name, lookup in lookups]
     assert all(seconds < 1 and code == 0 for _, seconds, code in told), told
-    running.wait_healthy(60)
+    # An agent whose word on a check was lost with the leader says it again after two minutes at most.
+    running.wait_healthy(150)
 
 
 @pytest.mark.late(10)

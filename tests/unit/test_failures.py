@@ -17,6 +17,7 @@ from xml.etree import ElementTree
 import pytest
 
 from tools.failures import report
+from tools.failures.__main__ import verdict
 from tools.failures.client import Request, Settings
 from tools.failures.faults import FAULTS
 from tools.failures.measure import judge, not_before_failures, out_of_names, quantile
@@ -183,6 +184,20 @@ def test_a_line_counts_all_runs() -> None:
         "0 failed, out in 2 s, p99 300 ms",
         "1 of 2 |",
     ]
+
+
+def test_a_mark_that_nothing_holds_is_shown_and_is_no_surprise(capsys: pytest.CaptureFixture[str]) -> None:
+    hung = next(fault for fault in FAULTS if fault.missed)
+    late = [request(80 + number, seconds=7.0) for number in range(20)]
+    known = seen(*late, out=1.0)
+    known.problems = judge(SimpleNamespace(), hung, known)  # type: ignore[arg-type]
+    assert known.problems == ["p99 was 7000 ms, not 300"]
+    assert report.row(hung, [known]).endswith("| no, as known |")
+    assert verdict([hung], {hung.name: [known]})
+    assert "1 missed only a mark that nothing holds" in capsys.readouterr().out
+    worse = dataclasses.replace(known, problems=[*known.problems, "its address never left DNS"])
+    assert report.row(hung, [worse]).endswith("| no |")
+    assert not verdict([hung], {hung.name: [known, worse]})
 
 
 def test_the_picture_has_a_point_for_each_request() -> None:

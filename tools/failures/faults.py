@@ -379,7 +379,8 @@ FAULTS: tuple[Fault, ...] = (
         "gunicorn-hung",
         "a backend's gunicorn hung (SIGSTOP) for 8 s",
         lambda scene: scene.signal([scene.instance], "STOP", "backend"),
-        GUNICORN,  # of which p99 is missed: docs/failures.md, "What no setting holds"
+        GUNICORN,
+        missed="p99 was ",
         mends=lambda scene: scene.signal([scene.instance], "CONT", "backend"),
         hold=8,
         victim=lambda scene: scene.instance,

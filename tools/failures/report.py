@@ -58,6 +58,7 @@ def row(fault: Fault, runs: Sequence[Seen]) -> str:
     out = [seen.out for seen in runs if seen.out is not None]
     healing = [seen.healing for seen in runs if seen.healing is not None]
     held = sum(not seen.problems for seen in runs)
+    known = all(not fault.surprises(seen) for seen in runs)
     cells = [
         f"`{fault.name}`",
         fault.what,
@@ -72,7 +73,7 @@ def row(fault: Fault, runs: Sequence[Seen]) -> str:
         f"{median(healing):.1f} s" if healing else "never",
         f"{max(healing):.1f} s" if len(healing) == len(runs) else "never",
         wanted(fault),
-        "yes" if held == len(runs) else f"{held} of {len(runs)}" if held else "no",
+        "yes" if held == len(runs) else (f"{held} of {len(runs)}" if held else "no") + (", as known" if known else ""),
     ]
     return "| " + " | ".join(cells) + " |"
 
