@@ -113,10 +113,15 @@ def make_pool(name: str) -> None:
     """Define and start the lab's own pool of disks, unless it is there."""
     pool = f"hl-{name}"
     if pool not in virsh("pool-list", "--all", "--name").split():
-        run("libvirt", as_root(["mkdir", "-p", "-m", "0711", str(POOLS / name)]))
         virsh("pool-define-as", pool, "dir", "--target", str(POOLS / name))
-    if pool not in virsh("pool-list", "--name").split():
-        virsh("pool-start", pool)
+    start_pool(pool)
+
+
+def start_pool(pool: str, ask: Callable[..., str] = virsh) -> None:
+    """Start a pool of disks, unless it runs. Its folder is made: a removal that was interrupted may have taken it."""
+    if pool not in ask("pool-list", "--name").split():
+        ask("pool-build", pool)
+        ask("pool-start", pool)
 
 
 def domains(name: str, ask: Callable[..., str] = virsh) -> list[str]:
@@ -170,8 +175,7 @@ def clean(name: str, ask: Callable[..., str] = virsh) -> list[str]:
             removed.append(f"network {network}")
     for pool in ask("pool-list", "--all", "--name").split():
         if pool == f"hl-{name}":
-            if pool not in ask("pool-list", "--name").split():
-                ask("pool-start", pool)
+            start_pool(pool, ask)
             # One volume a line: its name, then its path.
             for line in ask("vol-list", pool).splitlines():
                 if line.split():

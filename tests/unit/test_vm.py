@@ -90,6 +90,13 @@ def test_cleaning_up_touches_only_the_lab() -> None:
     assert not any(word in others for call in changing for word in call)
 
 
+def test_a_pool_whose_folder_is_gone_is_removed_too() -> None:
+    calls, ask = libvirt(**{"pool-list --name": "default\n"})
+    assert "pool hl-demo" in vm_libvirt.clean("demo", ask)
+    words = [call[0] for call in calls if call[0].startswith("pool-") and call[-1] == "hl-demo"]
+    assert words == ["pool-build", "pool-start", "pool-destroy", "pool-undefine"]
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
