@@ -550,6 +550,7 @@ FAULTS: tuple[Fault, ...] = (
         mends=Scene.join,
         hold=20,
         more=not_restarted,
+        missed=f"{BACKEND_NAME} lost an address",
     ),
     Fault(
         "credentials-rotated",
