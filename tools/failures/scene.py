@@ -93,7 +93,7 @@ class Fault:
     quick: bool = False
     """Stands in `make test` too."""
     missed: str = ""
-    """How the sentence begins on the one mark that nothing holds, as docs/failures.md says. It is shown as others are."""
+    """How the sentence begins on the one mark that nothing holds, as docs/failures.md says; shown as others are."""
 
     def surprises(self, seen: Seen) -> list[str]:
         """The marks that did not hold, but for the one that is known not to."""
