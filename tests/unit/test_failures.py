@@ -21,7 +21,7 @@ from tools.failures.__main__ import verdict
 from tools.failures.client import Request, Settings
 from tools.failures.faults import FAULTS
 from tools.failures.measure import judge, not_before_failures, out_of_names, quantile
-from tools.failures.scene import NAMES, Asked, Fault, Look, Marks, Scene, Seen
+from tools.failures.scene import NAMES, Asked, Fault, Look, Marks, Scene, Seen, no_more
 from tools.lab import ROOT
 from tools.status import BAD, Line
 
@@ -198,6 +198,19 @@ def test_a_mark_that_nothing_holds_is_shown_and_is_no_surprise(capsys: pytest.Ca
     worse = dataclasses.replace(known, problems=[*known.problems, "its address never left DNS"])
     assert report.row(hung, [worse]).endswith("| no |")
     assert not verdict([hung], {hung.name: [known, worse]})
+
+
+@pytest.mark.parametrize(
+    ("left", "until", "surprising"),
+    [(BACKENDS[:1], 121.0, False), (BACKENDS[:1], 125.0, True), ([], 121.0, True)],
+    ids=["one address for a moment", "one address for longer", "every address"],
+)
+def test_only_one_address_for_a_moment_is_known(left: list[str], until: float, surprising: bool) -> None:
+    cut = next(fault for fault in FAULTS if fault.name == "database-cut")
+    told = seen(names=[names(98, BACKENDS), names(120.5, left), names(until, BACKENDS)])
+    told.problems = judge(SimpleNamespace(), dataclasses.replace(cut, more=no_more), told)  # type: ignore[arg-type]
+    assert len(told.problems) == 1
+    assert bool(cut.surprises(told)) == surprising, told.problems
 
 
 def test_the_picture_has_a_point_for_each_request() -> None:

@@ -550,7 +550,7 @@ FAULTS: tuple[Fault, ...] = (
         mends=Scene.join,
         hold=20,
         more=not_restarted,
-        missed=f"{BACKEND_NAME} lost an address",
+        missed=f"{BACKEND_NAME} lost an address of something that lives for a moment",
     ),
     Fault(
         "credentials-rotated",

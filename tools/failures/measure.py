@@ -24,6 +24,8 @@ BEFORE = 2.0
 """Seconds in which the client sees the lab as it was."""
 AFTER = 2.0
 """Seconds for which all must have been well before it counts as healed."""
+MOMENT = 1.0
+"""Seconds for which a name may lack one address of several, to be called a moment."""
 ROOM = 0.3
 """Seconds that the way to and fro may take besides a deadline."""
 
@@ -184,8 +186,7 @@ def judge(scene: Scene, fault: Fault, seen: Seen) -> list[str]:
     if marks.out is not None:
         problems += judge_names(marks.out, seen)
     for name in marks.stays:
-        if any(at > seen.broken and len(found[name]) < len(seen.names[0][1][name]) for at, found in seen.names):
-            problems.append(f"{name} lost an address of something that lives")
+        problems += judge_whole(name, seen)
     if seen.healed is None:
         last = seen.looks[-1].problem if seen.looks else ""
         problems.append(f"it did not heal in {fault.patience:g} s: {last or 'requests failed'}")
@@ -194,6 +195,26 @@ def judge(scene: Scene, fault: Fault, seen: Seen) -> list[str]:
     if marks.serves is not None and seen.serving > marks.serves:
         problems.append(f"requests failed until {seen.serving:.1f} s after its return, not {marks.serves:g}")
     return problems + fault.more(scene, seen)
+
+
+def judge_whole(name: str, seen: Seen) -> list[str]:
+    """Whether a name kept all its addresses; if not, for how long it did not."""
+    whole = least = len(seen.names[0][1][name])
+    longest, since = 0.0, None
+    for at, found in seen.names:
+        if at <= seen.broken:
+            continue
+        if since is not None:
+            longest = max(longest, at - since)
+        if len(found[name]) >= whole:
+            since = None
+        elif since is None:
+            since = at
+        least = min(least, len(found[name]))
+    if least == whole:
+        return []
+    long = "a moment" if least and longest <= MOMENT else f"{longest:.1f} s"
+    return [f"{name} lost an address of something that lives for {long}"]
 
 
 def judge_names(mark: float, seen: Seen) -> list[str]:
