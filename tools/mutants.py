@@ -10,9 +10,11 @@ import argparse
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,6 +23,8 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 MOLECULE = ROOT / ".venv" / "bin" / "molecule"
 LOGS = ROOT / ".lab" / "logs"
+STOPPED = threading.Event()
+"""Set once the command is told to end: what runs is then removed, and nothing else begun."""
 
 
 class Mutant(NamedTuple):
@@ -169,14 +173,22 @@ def run(mutant: Mutant) -> bool:
             # `converge` creates and prepares the machines; the tests come after a reboot, as in `molecule test`.
             for step in ("destroy", "converge", "side-effect", "verify"):
                 codes[step] = molecule(step)
-                if codes[step]:
+                if codes[step] or STOPPED.is_set():
                     break
         finally:
             molecule("destroy")
+    if STOPPED.is_set():
+        print(f"{mutant.role:<12} {time.monotonic() - started:6.1f} s  stopped, and its machines removed", flush=True)
+        return False
     problem = judge(mutant, codes, log.read_text(encoding="utf-8", errors="replace"))
     verdict = f"found by {mutant.test}" if not problem else f"NOT FOUND: {problem}; see {log.relative_to(ROOT)}"
     print(f"{mutant.role:<12} {time.monotonic() - started:6.1f} s  {verdict}", flush=True)
     return not problem
+
+
+def stop(_number: int, _frame: object) -> None:
+    """End as Ctrl-C does, so that no machine and no copy stays behind."""
+    raise KeyboardInterrupt
 
 
 def main() -> int:
@@ -189,9 +201,16 @@ def main() -> int:
     if unknown := sorted(set(options.role) - roles):
         parser.error(f"there is no break for {', '.join(unknown)}: there are {', '.join(sorted(roles))}")
     chosen = [mutant for mutant in MUTANTS if not options.role or mutant.role in options.role]
+    signal.signal(signal.SIGTERM, stop)
     started = time.monotonic()
     with ThreadPoolExecutor(options.jobs) as pool:
-        found = list(pool.map(run, chosen))
+        try:
+            found = list(pool.map(run, chosen))
+        except KeyboardInterrupt:
+            STOPPED.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            print("Stopped: what runs ends its step, and its machines are removed.", file=sys.stderr, flush=True)
+            return 130
     print(f"\n{sum(found)} passed, {len(found) - sum(found)} failed in {time.monotonic() - started:.0f} s")
     return 0 if all(found) else 1
 

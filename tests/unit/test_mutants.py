@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from tools import role_readme
 from tools.mutants import MUTANTS, ROOT, Mutant, judge
+from tools.running import wait_until
 
 ONE = MUTANTS[0]
 # What other roles are made of is tested with them.
@@ -37,3 +44,26 @@ def test_every_role_has_a_scenario_and_a_break() -> None:
 )
 def test_only_red_in_the_intended_place_counts(codes: dict[str, int], log: str, problem: str) -> None:
     assert judge(ONE, codes, log) == problem
+
+
+def test_one_that_is_stopped_removes_its_machines_and_begins_no_other(tmp_path: Path) -> None:
+    steps, molecule, copies = tmp_path / "steps", tmp_path / "molecule", tmp_path / "copies"
+    molecule.write_text(f"#!/bin/sh\necho $3 $5 >> {steps}\ntest $3 != converge || exec sleep 2\n")
+    molecule.chmod(0o755)
+    copies.mkdir()
+    program = f"""
+import sys
+from pathlib import Path
+from tools import mutants
+mutants.MOLECULE, mutants.LOGS = Path("{molecule}"), Path("{tmp_path}")
+mutants.copy_project = mutants.break_it = lambda *_: None
+sys.exit(mutants.main())
+"""
+    command = [sys.executable, "-c", program, "--jobs", "1", "dnsmasq", "nginx"]
+    with subprocess.Popen(command, cwd=ROOT, env={**os.environ, "TMPDIR": str(copies)}) as run:
+        wait_until(lambda: steps.exists() and "converge" in steps.read_text(), 30, "the machines are being made")
+        run.send_signal(signal.SIGTERM)
+        assert run.wait(30) == 130
+    role = steps.read_text().split()[1]
+    assert steps.read_text().splitlines() == [f"{step} {role}" for step in ("destroy", "converge", "destroy")]
+    assert list(copies.iterdir()) == []
