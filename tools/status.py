@@ -534,8 +534,17 @@ def judge_shown(answers: dict[tuple[str, str], Answer]) -> list[Line]:
     ]
 
 
-def judge_pages(answers: dict[str, Answer], backends: int) -> list[Line]:
-    """Each frontend answers, and its API too."""
+def refused_writes(answers: dict[str, Answer]) -> str:
+    """What an instance says of a note that its database could not write just now; empty where none failed."""
+    for name, answer in answers.items():
+        seen = {} if answer.error else answer.value["database"]
+        if seen.get("write_error") and seen["write_error_seconds_ago"] <= OLD:
+            return f"{name} can't write: {seen['write_error'][:120]}"
+    return ""
+
+
+def judge_pages(answers: dict[str, Answer], backends: int, unwritten: str = "") -> list[Line]:
+    """Each frontend answers, and its API too. ``unwritten`` says why no note can be written."""
     lines = []
     for url, answer in answers.items():
         if answer.error:
@@ -551,6 +560,8 @@ def judge_pages(answers: dict[str, Answer], backends: int) -> list[Line]:
         elif value["notes"] != 200:
             problem = f"/api/notes answers {value['notes']}"
             lines.append(Line("Page", url, "no notes", problem, BAD, "See the database above."))
+        elif unwritten:
+            lines.append(Line("Page", url, "only reads", unwritten, BAD, "See the database's machine above."))
         elif value["api"] != 200:
             problem = "it cannot say which backends there are"
             lines.append(Line("Page", url, "no list", problem, WARNING, "See Consul above."))
@@ -618,8 +629,10 @@ def collect(lab: Lab, timeout: float) -> list[Line]:
     if any(line.state == "active" for line in vault_lines):
         lines += judge_token(token.result())
     lines += judge_services(lab, consul.result())
-    lines += judge_backends({name: future.result() for name, future in backends.items()})
-    lines += judge_pages({url: future.result() for url, future in pages.items()}, len(lab.group("backend")))
+    instances = {name: future.result() for name, future in backends.items()}
+    lines += judge_backends(instances)
+    shown_pages = {url: future.result() for url, future in pages.items()}
+    lines += judge_pages(shown_pages, len(lab.group("backend")), refused_writes(instances))
     found = certificates.result()
     if found.error:
         lines.append(Line("Certificates", "files", "cannot be read", found.error, BAD))

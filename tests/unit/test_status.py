@@ -286,6 +286,16 @@ def test_an_instance_is_as_well_as_its_database(answer: Answer, state: str, leve
     assert words in line.detail
 
 
+@pytest.mark.parametrize(("ago", "level"), [(0.5, BAD), (60.0, GOOD)])
+def test_a_page_whose_notes_nobody_can_write_is_no_good(ago: float, level: str) -> None:
+    full = "could not extend file: No space left on device"
+    backends = {"backend-1": instance(), "backend-2": instance(write_error=full, write_error_seconds_ago=ago)}
+    page = Answer({"code": 200, "api": 200, "count": 2, "notes": 200})
+    (line,) = status.judge_pages({"https://10.0.0.21": page}, 2, status.refused_writes(backends))
+    assert line.level == level
+    assert (full in line.detail) == (level == BAD)
+
+
 def test_red_is_what_users_notice() -> None:
     page, bad = Line("Page", "https://10.0.0.21", "answers"), Line("Machines", "backend-1", "not running", level=BAD)
     assert status.verdict([page]) == "healthy"

@@ -418,3 +418,24 @@ def test_half_a_service_file_is_said_and_the_open_connection_serves(
         assert pool.run(who, 1.0) == "first"
         time.sleep(0.05)
     assert not settings.complaint_file.exists()
+
+
+def test_the_monitor_says_that_the_server_refuses_to_write(pool: database.Pool, cluster: Cluster) -> None:
+    monitor = database.Monitor(pool)
+
+    def write() -> None:
+        notes.create_note(pool, "a word", uuid.uuid4(), "backend-1", 5)
+
+    write()
+    assert monitor.look().status == "up"
+    assert monitor.last.as_json()["write_error"] is None
+    # As on a server that stands by, or one without room.
+    pool.run(lambda cursor, _: cursor.execute("SET default_transaction_read_only = on"), 5)
+    with pytest.raises(psycopg2.errors.ReadOnlySqlTransaction):
+        write()
+    said = monitor.last.as_json()
+    assert (said["status"], said["write_error"]) == ("up", "cannot execute INSERT in a read-only transaction")
+    assert 0 <= said["write_error_seconds_ago"] < 2
+    pool.run(lambda cursor, _: cursor.execute("SET default_transaction_read_only = off"), 5)
+    write()
+    assert monitor.last.as_json()["write_error"] is None

@@ -62,6 +62,10 @@ _ROLE_MISSING = (
 """What a session is told whose role has been dropped: that role is gone, or what it might read and write."""
 
 
+_UNABLE = (psycopg2.OperationalError, psycopg2.InternalError)
+"""The server cannot, whoever asks: it has no room, or only reads. Other errors are about what was asked."""
+
+
 class Unavailable(Exception):
     """The database cannot be used right now; the text says why and holds no secret."""
 
@@ -139,6 +143,8 @@ class Pool:
         self._failed_stamp: Hashable | None = None
         self.refused = False
         """Whether the server refused the newest credentials when they were last tried."""
+        self.write_error: tuple[float, str] | None = None
+        """When the server last could not write, and why; None once it has written again."""
         self.opened_total = 0
         self.broken_total = 0
 
@@ -152,8 +158,12 @@ class Pool:
         """Open connections that nobody uses."""
         return len(self._idle)
 
-    def run(self, work: Callable[[Cursor, int], Result], timeout: float, look: bool = False) -> Result:
+    def run(
+        self, work: Callable[[Cursor, int], Result], timeout: float, *, look: bool = False, writes: bool = False
+    ) -> Result:
         """Give `work` a cursor (autocommit) and the number of this attempt, from 0, and return what it returns.
+
+        Work that `writes` says whether the server can: it may have no room, and answer what only reads.
 
         Raises Unavailable when no connection could be had within `timeout` seconds, or broke every time, and at once
         when the server has been away for `patience` seconds already, unless this is to `look` whether it still is;
@@ -173,6 +183,8 @@ class Pool:
                 # A session may outlive its dropped role; all it can do then is to be refused. A new one tells.
                 dropped = isinstance(error, _ROLE_MISSING) and slot.opened_at < began
                 if not (lost or dropped):
+                    if writes and isinstance(error, _UNABLE):
+                        self.write_error = (time.monotonic(), _sentence(error))
                     self._give_back(slot)
                     raise
                 self._discard(slot, tried)
@@ -185,6 +197,8 @@ class Pool:
                 raise
             else:
                 self._away_since = None
+                if writes:
+                    self.write_error = None
                 self._give_back(slot)
                 return result
 
@@ -328,6 +342,8 @@ class Probe:
     """When they end, unless they are renewed; None where they do not."""
     credentials_ending: bool = False
     """Whether that should have been done by now."""
+    write_error: tuple[float, str] | None = None
+    """When the server last could not write, and why; None where it could since."""
 
     @property
     def serves(self) -> bool:
@@ -337,7 +353,7 @@ class Probe:
     def as_json(self) -> dict[str, Any]:
         """For /api/status; times are in seconds from now."""
         now = time.monotonic()
-        end = self.credentials_end_at
+        end, (unable_at, unable) = self.credentials_end_at, self.write_error or (None, None)
         return {
             "status": self.status,
             "user": self.user,
@@ -346,6 +362,8 @@ class Probe:
             "checked_seconds_ago": None if self.checked_at is None else round(now - self.checked_at, 1),
             "credentials_end_seconds": None if end is None else round(max(0.0, end - now), 1),
             "credentials_ending": self.credentials_ending,
+            "write_error": unable,
+            "write_error_seconds_ago": None if unable_at is None else round(now - unable_at, 1),
         }
 
 
@@ -367,7 +385,7 @@ class Monitor:
     @property
     def last(self) -> Probe:
         """What the last look has shown. A look that goes on is not waited for where credentials are refused."""
-        last = self._last
+        last = replace(self._last, write_error=self._pool.write_error)
         if self._pool.refused and last.checked_at and time.monotonic() - last.checked_at > 2 * self._interval:
             return replace(last, status="down", error="the server refuses the credentials", user=None)
         return last

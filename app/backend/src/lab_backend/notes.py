@@ -88,7 +88,7 @@ def create_note(pool: Pool, text: str, key: uuid.UUID, instance: str, timeout: f
         assert row is not None  # noqa: S101 RETURNING gives the row, new or not
         return _as_json(row)
 
-    return pool.run(work, timeout)
+    return pool.run(work, timeout, writes=True)
 
 
 def delete_note(pool: Pool, note_id: int, timeout: float) -> bool:
@@ -98,7 +98,7 @@ def delete_note(pool: Pool, note_id: int, timeout: float) -> bool:
         cursor.execute("DELETE FROM notes WHERE id = %s", (note_id,))
         return cursor.rowcount > 0 or attempt > 0
 
-    return pool.run(work, timeout)
+    return pool.run(work, timeout, writes=True)
 
 
 def _as_json(row: tuple[Any, ...]) -> dict[str, Any]:
