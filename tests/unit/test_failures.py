@@ -198,6 +198,8 @@ def test_a_mark_that_nothing_holds_is_shown_and_is_no_surprise(capsys: pytest.Ca
     worse = dataclasses.replace(known, problems=[*known.problems, "its address never left DNS"])
     assert report.row(hung, [worse]).endswith("| no |")
     assert not verdict([hung], {hung.name: [known, worse]})
+    slower = dataclasses.replace(known, problems=["p99 was 8000 ms, not 300"])
+    assert not verdict([hung], {hung.name: [slower]})
 
 
 @pytest.mark.parametrize(
