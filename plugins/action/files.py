@@ -1,4 +1,4 @@
-"""Put all files of a role on a host, in one go: what the module ``files`` gets is rendered and read here.
+"""Put all files of a role on a host, and run their unit: what the module ``files`` gets is rendered and read here.
 
 See the module for the options. Templates are looked for in the role's C(templates), files to copy in its C(files), as
 ansible.builtin.template and ansible.builtin.copy do.

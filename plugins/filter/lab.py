@@ -96,7 +96,7 @@ def clients(services: dict[str, dict[str, Any]], name: str) -> list[dict[str, An
 
 
 def must_restart(hosts: list[str], hostvars: Mapping[str, Mapping[str, Any]], *units: str) -> list[str]:
-    """Those hosts where one of these results of module systemd_unit says that a running unit must restart.
+    """Those hosts where one of these results of modules files and systemd_unit says that a running unit must restart.
 
     >>> must_restart(["a", "b"], {"a": {"web_unit": {"action": "restart"}}, "b": {}}, "web_unit")
     ['a']

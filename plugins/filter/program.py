@@ -9,16 +9,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ansible import constants
+from ansible.errors import AnsibleFilterError
 
 
 def program_digest(path: str) -> str:
-    """Sixteen hexadecimal digits that follow from the content of an executable file; none where there is no such file.
+    """Sixteen hexadecimal digits that follow from the content of an executable file.
 
     Worked out once for all hosts and tasks of a run: 130 MB take 0.2 s.
+
+    Raises:
+        AnsibleFilterError: there is no such file, or it can't be executed.
     """
     file = Path(path)
     if not (file.is_file() and os.access(file, os.X_OK)):
-        return ""
+        raise AnsibleFilterError(f"{path} is not a program on the controller. Give the path of {file.name} there.")
     status = file.stat()
     state = f"{file.resolve()} {status.st_dev} {status.st_ino} {status.st_size} {status.st_mtime_ns}"
     note = Path(constants.DEFAULT_LOCAL_TMP) / f"program-{hashlib.sha256(state.encode()).hexdigest()}"

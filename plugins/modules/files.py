@@ -1,16 +1,17 @@
 #!/usr/bin/python
-"""Put all files of a role on a host, in one go."""
+"""Put all files of a role on a host, and run the unit that reads them, in one go."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: files
-short_description: Put all files of a role on a host, in one go
+short_description: Put all files of a role on a host, and run the unit that reads them, in one go
 description:
   - Compares a list of files, folders and links with what the host has, and writes what differs, each file in one step
     that survives a crash. One task and one round trip in place of one for each file.
   - A file that its O(files[].validate) refuses is not written, nor is any after it.
   - Missing folders on the way are made, readable by all.
+  - Then the unit that reads them runs, as M(hashistack.lab.systemd_unit) says.
   - No module of the collections writes more than one file.
 options:
   users:
@@ -87,6 +88,28 @@ options:
         description: Whether its content is a secret, which no diff shows.
         type: bool
         default: false
+  unit:
+    description: The systemd unit that reads them, which is run once they are there. None where it is left out.
+    type: dict
+    suboptions:
+      name:
+        description: Name of the unit.
+        type: str
+        required: true
+      restart_on:
+        description: Paths or globs of files that the unit reads only when it starts.
+        type: list
+        elements: str
+        default: []
+      reload_on:
+        description: Paths or globs of files that the unit reads again when it is reloaded.
+        type: list
+        elements: str
+        default: []
+      restart:
+        description: Whether a running unit is restarted; see M(hashistack.lab.systemd_unit).
+        type: bool
+        default: true
 author: HashiStack Lab (@hashistack-lab)
 attributes:
   check_mode:
@@ -98,7 +121,7 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: Write the settings, the key and the unit
+- name: Write the settings, the key and the unit, and run it
   hashistack.lab.files:
     users: ["u consul - - /var/lib/consul"]
     group: consul
@@ -110,6 +133,10 @@ EXAMPLES = r"""
         template: consul.json.j2
         validate: consul validate -config-format=json %s
       - { path: /etc/systemd/system/consul.service, template: consul.service.j2, group: root, mode: "0644" }
+    unit:
+      name: consul.service
+      restart_on: [/etc/consul.d/consul.json]
+      reload_on: [/etc/consul.d/tls/*.pem]
 """
 
 RETURN = r"""
@@ -123,6 +150,15 @@ missing:
   type: list
   elements: str
   returned: success
+action:
+  description: What was done with the unit, or would be in check mode, or with O(unit.restart=false) what is left to do.
+  type: str
+  returned: success, with a unit
+  sample: none, start, restart or reload
+reason:
+  description: Why, in a sentence; empty where nothing was done.
+  type: str
+  returned: success, with a unit
 """
 
 import base64
@@ -136,6 +172,7 @@ import tempfile
 from typing import Any, NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.hashistack.lab.plugins.module_utils import systemd_unit
 
 
 class Target(NamedTuple):
@@ -340,6 +377,7 @@ def main() -> None:
                 },
                 "mutually_exclusive": [["link", "state"]],
             },
+            "unit": {"type": "dict", "options": systemd_unit.ARGUMENTS},
         },
         supports_check_mode=True,
     )
@@ -371,6 +409,9 @@ def main() -> None:
             module.fail_json(msg=f"This host has no such owner or group: {error}.")
         except OSError as error:
             module.fail_json(msg=f"{error.filename or 'A file'} can't be written: {error.strerror}.")
+    if module.params["unit"]:
+        changed, decision = systemd_unit.run(module, module.params["unit"])
+        result.update(changed=changed or result["changed"], action=decision.action, reason=decision.reason)
     module.exit_json(**result)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible.errors import AnsibleFilterError
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 
@@ -42,16 +43,24 @@ def test_a_host_gets_what_its_processor_runs(facts: dict[str, str], chosen: str)
 
 def test_a_programs_name_follows_from_its_content(tmp_path: Path) -> None:
     file = tmp_path / "consul"
-    assert program_digest(str(file)) == ""
     file.write_text("abc")
-    assert program_digest(str(file)) == "", "not executable"
     file.chmod(0o755)
     assert program_digest(str(file)) == "ba7816bf8f01cfea", "as SHA-256 of it begins"
     (tmp_path / "link").symlink_to(file)
     assert program_digest(str(tmp_path / "link")) == "ba7816bf8f01cfea"
-    assert program_digest(str(tmp_path)) == "", "a folder"
     file.write_text("another")
-    assert program_digest(str(file)) not in {"", "ba7816bf8f01cfea"}
+    assert program_digest(str(file)) != "ba7816bf8f01cfea"
+
+
+def test_what_is_no_program_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "consul"
+    with pytest.raises(AnsibleFilterError, match=r"consul is not a program on the controller\. Give the path"):
+        program_digest(str(file))
+    file.write_text("abc")
+    with pytest.raises(AnsibleFilterError):
+        program_digest(str(file))  # Nobody may execute it.
+    with pytest.raises(AnsibleFilterError):
+        program_digest(str(tmp_path))
 
 
 def test_a_programs_content_is_read_once(tmp_path: Path) -> None:

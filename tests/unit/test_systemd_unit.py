@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from plugins.modules.systemd_unit import decide, newest, parse_properties, parse_timestamp, unread, unsteady
+from plugins.module_utils.systemd_unit import decide, newest, parse_properties, parse_timestamp, unread, unsteady
 
 STARTED = "Mon 2026-01-05 10:00:00.000000 UTC"
 RELOADED = "Mon 2026-01-05 11:00:00.000000 UTC"
