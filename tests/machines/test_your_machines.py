@@ -7,6 +7,7 @@ installed on them.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -29,7 +30,9 @@ from tools.lab import ROOT
 from tools.mutants import copy_project
 
 PAGE = (ROOT / "docs/your-machines.md").read_text(encoding="utf-8")
-COPY, UP, STATUS, OFF_ONE, OFF_ALL, ALL_GONE = re.findall(r"^```sh\n(.*?)\n```", PAGE, re.MULTILINE | re.DOTALL)
+COPY, UP, STATUS, BY_JUMP, OFF_ONE, OFF_ALL, ALL_GONE = re.findall(
+    r"^```sh\n(.*?)\n```", PAGE, re.MULTILINE | re.DOTALL
+)
 # What a system writes by itself: logs, apt's and dpkg's lists, caches, backups of /etc/passwd, and Python's own.
 OF_ITSELF = (
     r"/\(proc\|sys\|dev\|run\|tmp\|home\|var/log\|var/tmp\|var/cache\|var/lib/\(apt\|dpkg\|ucf\|systemd/timers\)\)/.*"
@@ -148,6 +151,22 @@ class Mine:
         words = [*([] if os.geteuid() == 0 else ["sudo", "-n"]), "nsenter", "-t", inner, "-n", *command]
         return subprocess.run(words, capture_output=True, text=True, timeout=20, check=True).stdout
 
+    @contextlib.contextmanager
+    def only_ssh_to(self, name: str) -> Iterator[None]:
+        """Refuse what this computer sends to the machines, but for ssh to one."""
+        networks = ", ".join(f"{item['gateway']}/24" for item in self.networks)
+        rules = f"ip daddr != {{ {networks} }} accept; ip daddr {self.addresses[name]} tcp dport 22 accept; "
+        chain = (
+            f"chain output {{ type filter hook output priority 0; {rules} meta l4proto tcp reject with tcp reset; }}"
+        )
+        nft = [*([] if os.geteuid() == 0 else ["sudo", "-n"]), "nft"]
+        environment = {**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
+        subprocess.run([*nft, f"table inet hl-{self.name} {{ {chain}; }}"], env=environment, check=True)
+        try:
+            yield
+        finally:
+            subprocess.run([*nft, "delete", "table", "inet", f"hl-{self.name}"], env=environment, check=True)
+
     def files(self, name: str) -> set[str]:
         """What is on a machine, but for what any machine writes while it runs."""
         found = set(self.sh(name, f"find / -xdev ! -type d ! -regex '{OF_ITSELF}'").splitlines())
@@ -205,9 +224,22 @@ def test_from_empty_machines_to_the_page(mine: Mine) -> None:
     mine.run(STATUS).require()
 
 
-def test_a_second_run_changes_nothing(mine: Mine) -> None:
-    again = mine.run(UP).require()
-    assert again.changed == {}, again.output[-6000:]
+def test_a_second_run_changes_nothing_and_goes_by_a_jump_host_alone(mine: Mine) -> None:
+    port, control = 20000 + os.getpid() % 10000, mine.folder / "jump"
+    ssh = f"ssh -F {mine.folder / 'ssh_config'} -S {control}"
+    tunnel = f"{ssh} -M -f -N -D {port} {mine.addresses['north']} > /dev/null 2>&1"
+    command = BY_JUMP.replace("ssh -f -N -D 1080 ann@jump.example.org", tunnel).replace("1080", str(port))
+    with mine.only_ssh_to("north"):
+        assert mine.run(STATUS).code != 0
+        try:
+            again = mine.run(f"set -e\n{command}").require()
+            assert again.changed == {}, again.output[-6000:]
+            mine.run(f"proxychains4 -q -f .lab/jump.conf {STATUS}").require()
+            environment = f". .lab/{mine.name}/env && export HTTPS_PROXY=socks5://127.0.0.1:{port}"
+            said = mine.run(f"{environment} && vault status && consul members").require().output
+            assert "worker-7" in said
+        finally:
+            mine.run(f"{ssh} -O exit {mine.addresses['north']}")
 
 
 def test_a_second_lab_does_not_take_a_machine_of_the_first(mine: Mine) -> None:
