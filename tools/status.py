@@ -198,13 +198,19 @@ def ask_vault(lab: Lab, machine: Machine, timeout: float) -> Any:
     return lab.get(f"https://{machine.address}:{VAULT_PORT}/v1/sys/health?{codes}", timeout=timeout).json()
 
 
-def ask_vault_token(lab: Lab, timeout: float) -> Any:
-    """How long the administrator's token lives yet, and its period, in seconds."""
+def ask_vault_cluster(lab: Lab, timeout: float) -> Any:
+    """How long the administrator's token lives yet, and its period, in seconds; and which nodes vote in raft."""
     error: Exception = LabError("no node answers")
     for machine in lab.group("control"):
         try:
-            data = lab.vault(machine, timeout=timeout).auth.token.lookup_self()["data"]
-            return {"ttl": data.get("ttl", 0), "period": data.get("period") or data.get("creation_ttl", 0)}
+            vault = lab.vault(machine, timeout=timeout)
+            data = vault.auth.token.lookup_self()["data"]
+            servers = vault.sys.read_raft_config()["data"]["config"]["servers"]
+            return {
+                "ttl": data.get("ttl", 0),
+                "period": data.get("period") or data.get("creation_ttl", 0),
+                "voters": [server["node_id"] for server in servers if server["voter"]],
+            }
         except requests.RequestException as caught:
             error = caught
     raise error
@@ -415,6 +421,15 @@ def judge_vault(machines: Sequence[Machine], answers: dict[str, Answer]) -> list
     return lines
 
 
+def judge_voters(machines: Sequence[Machine], answer: Answer) -> list[Line]:
+    """Every node votes; one that does not can't take over from the active one. Said only where one does not."""
+    waiting = [] if answer.error else [item.name for item in machines if item.name not in answer.value["voters"]]
+    if not waiting:
+        return []
+    detail = f"{', '.join(waiting)} can't take over yet"
+    return [Line("Vault", "raft", "not all vote", detail, BAD, "One that has just joined votes within seconds.")]
+
+
 def judge_token(answer: Answer) -> list[Line]:
     """The administrator's token is renewed by each run; said only when that should happen soon."""
     if answer.error:
@@ -614,7 +629,7 @@ def collect(lab: Lab, timeout: float) -> list[Line]:
 
         consul = ask(lambda: ask_consul(lab, timeout))
         vaults = {node.name: ask(lambda n=node: ask_vault(lab, n, timeout)) for node in control}  # type: ignore[misc]
-        token = ask(lambda: ask_vault_token(lab, timeout))
+        cluster = ask(lambda: ask_vault_cluster(lab, timeout))
         pages = {url: ask(lambda u=url: ask_page(lab, u, timeout)) for url in lab.pages()}  # type: ignore[misc]
         here = [machine for machine in alive if "backend" in lab.services_of(machine)]
         backends = {item.name: ask(lambda m=item: ask_backend(lab, m, timeout)) for item in here}  # type: ignore[misc]
@@ -627,7 +642,8 @@ def collect(lab: Lab, timeout: float) -> list[Line]:
     vault_lines = judge_vault(control, {name: future.result() for name, future in vaults.items()})
     lines += vault_lines
     if any(line.state == "active" for line in vault_lines):
-        lines += judge_token(token.result())
+        lines += judge_voters(control, cluster.result())
+        lines += judge_token(cluster.result())
     lines += judge_services(lab, consul.result())
     instances = {name: future.result() for name, future in backends.items()}
     lines += judge_backends(instances)

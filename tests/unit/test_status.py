@@ -180,6 +180,13 @@ def test_vault_without_an_active_node_is_bad() -> None:
     assert lines[-1].level == BAD
 
 
+def test_a_node_that_does_not_vote_is_said() -> None:
+    (line,) = status.judge_voters(CONTROL, Answer({"voters": ["control-1"]}))
+    assert (line.level, line.detail) == (BAD, "control-2, control-3 can't take over yet")
+    assert status.judge_voters(CONTROL, Answer({"voters": ["control-1", "control-2", "control-3"]})) == []
+    assert status.judge_voters(CONTROL, Answer(error="permission denied")) == [], "the token's line says it"
+
+
 def test_a_token_that_ends_soon_is_a_warning() -> None:
     assert status.judge_token(Answer({"ttl": 90, "period": 100})) == []
     assert levels(status.judge_token(Answer({"ttl": 10, "period": 100}))) == {WARNING}
