@@ -150,7 +150,9 @@ def journal(match: str, lines: int = 20) -> list[str]:
 
 def systemctl(module: AnsibleModule, name: str, *arguments: str) -> str:
     """Run systemctl; on failure end the module with the last lines of the unit's journal."""
-    code, out, err = module.run_command(["systemctl", *arguments], environ_update={"TZ": "UTC"})
+    # Links of a time before systemd, for packages that have a script of that time too, take a quarter of a second.
+    environment = {"TZ": "UTC", "SYSTEMCTL_SKIP_SYSV": "1"}
+    code, out, err = module.run_command(["systemctl", *arguments], environ_update=environment)
     if code != 0:
         module.fail_json(
             msg=f"'systemctl {' '.join(arguments)}' failed: {err.strip() or out.strip()}",
@@ -183,11 +185,12 @@ def run(module: AnsibleModule, unit: dict[str, Any]) -> tuple[bool, Decision]:
     if action == "restart" and not unit["restart"]:
         action = "reload" if unread(properties, unit["reload_on"]) else "none"
     if not module.check_mode:
-        # Of a drop-in in a folder that is new, systemd does not say that it should read its files anew.
-        if properties["NeedDaemonReload"] == "yes" or action in ("start", "restart"):
-            systemctl(module, name, "daemon-reload")
         if enable:
-            systemctl(module, name, "enable", name)
+            # Its own reload costs a tenth of a second, and one is due anyway.
+            systemctl(module, name, "enable", "--no-reload", name)
+        # Of a drop-in in a folder that is new, systemd does not say that it should read its files anew.
+        if enable or properties["NeedDaemonReload"] == "yes" or action in ("start", "restart"):
+            systemctl(module, name, "daemon-reload")
         if action != "none":
             systemctl(module, name, "reload" if action == "reload" else "restart", name)
         watch(module, name, show)
