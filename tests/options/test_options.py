@@ -173,7 +173,7 @@ SEEN: dict[str, tuple[Callable[[Running], Any], Any]] = {
             consul_settings(running, "backend-1")["GossipLANProbeTimeout"],
             consul_settings(running, "control-1")["ConsulRaftHeartbeatTimeout"],
         ],
-        ["3s", "1.8s", "6s"],
+        ["2.1s", "1.2s", "6s"],
     ),
     "consul_log_level": (lambda running: consul_settings(running, "control-1")["Logging"]["LogLevel"], "DEBUG"),
     "dnsmasq_cache_size": (

@@ -19,7 +19,7 @@ import pytest
 from tools.failures import report
 from tools.failures.__main__ import verdict
 from tools.failures.client import Request, Settings
-from tools.failures.faults import FAULTS
+from tools.failures.faults import FAULTS, not_restarted
 from tools.failures.measure import judge, not_before_failures, out_of_names, quantile
 from tools.failures.scene import NAMES, Asked, Fault, Look, Marks, Scene, Seen, no_more
 from tools.lab import ROOT
@@ -184,6 +184,17 @@ def test_a_line_counts_all_runs() -> None:
         "0 failed, out in 2 s, p99 300 ms",
         "1 of 2 |",
     ]
+
+
+@pytest.mark.parametrize(("age", "said"), [(9.0, []), (3.0, ["backend-1 was restarted"])])
+def test_an_instance_that_is_young_was_restarted_only_if_it_is_younger_than_the_break(
+    age: float, said: list[str]
+) -> None:
+    five_seconds_ago = seen()
+    five_seconds_ago.broken = time.monotonic() - 5
+    told = {"backend-1": f"1000.00 9.00\n{(1000 - age) * 1e6:.0f}\n", "backend-2": "1000.00 9.00\n100000\n"}
+    scene = SimpleNamespace(names=lambda _group: list(told), sh=lambda name, _command: told[name])
+    assert not_restarted(scene, five_seconds_ago) == said  # type: ignore[arg-type]
 
 
 def test_a_mark_that_nothing_holds_is_shown_and_is_no_surprise(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,7 @@ import datetime
 import itertools
 import re
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -329,12 +330,15 @@ def both_versions(_scene: Scene, seen: Seen) -> list[str]:
     return [] if shown > 1 else ["the page never showed two versions"]
 
 
-def not_restarted(scene: Scene, _seen: Seen) -> list[str]:
+def not_restarted(scene: Scene, seen: Seen) -> list[str]:
     """No backend was restarted."""
-    ages = {name: scene.sh(name, f"ps -o etimes= -p {pid}").strip() for name, pid in scene.pids().items()}
-    longest = max(int(age) for age in ages.values())
-    young = [name for name, age in ages.items() if int(age) < min(longest, 15)]
-    return [f"{name} was restarted" for name in young]
+    problems = []
+    for name in scene.names("backend"):
+        since = time.monotonic() - seen.broken
+        said = scene.sh(name, "cat /proc/uptime; systemctl show -P ExecMainStartTimestampMonotonic backend").split()
+        if float(said[0]) - float(said[-1]) / 1e6 < since:
+            problems.append(f"{name} was restarted")
+    return problems
 
 
 def no_flapping(scene: Scene, seen: Seen) -> list[str]:

@@ -219,10 +219,6 @@ class Scene(Running):
         for pids in self.inner().values():
             self.nft(pids[0], f"table inet {TABLE} {{}}\ndelete table inet {TABLE}\n")
 
-    def pids(self, unit: str = "backend") -> dict[str, str]:
-        """The main process of a unit on each backend."""
-        return {name: self.sh(name, f"systemctl show -P MainPID {unit}").strip() for name in self.names("backend")}
-
 
 @dataclass
 class Seen:
