@@ -281,6 +281,36 @@ def test_the_page_says_that_nothing_answers_and_when_it_is_over(running: Running
 
 
 @pytest.mark.late(9)
+@pytest.mark.timeout(120)
+def test_the_page_says_that_nobody_can_write(running: Running, open_page: Open, view: Any) -> None:
+    """Also to who only reads."""
+    wait_until(lambda: live(view), 10, "the page is live")
+    database = running.names("database")[0]
+    written = []
+
+    def set_read_only(words: str) -> None:
+        command = f"ALTER SYSTEM {words}"
+        running.sh(database, f"cd / && runuser -u postgres -- psql -qc '{command}' && systemctl reload postgresql")
+
+    def refused() -> bool:
+        answer = running.api("notes", "POST", json={"text": "Nobody reads this"})
+        if answer.status_code == 201:  # The server has not read its settings again yet.
+            written.append(answer.json()["note"]["id"])
+        return answer.status_code == 503
+
+    set_read_only("SET default_transaction_read_only = on")
+    try:
+        wait_until(refused, 10, "a note is refused")
+        wait_until(lambda: problem(view) == "Notes cannot be written", 5, "the page says it")
+        assert "Notes cannot be written" in open_page(script=False).find_element(By.TAG_NAME, "main").text
+    finally:
+        set_read_only("RESET default_transaction_read_only")
+        for number in written:
+            running.api(f"notes/{number}", "DELETE")
+    wait_until(lambda: problem(view) == "", 20, "the message goes away")
+
+
+@pytest.mark.late(9)
 @pytest.mark.timeout(180)
 def test_the_page_says_that_the_database_is_away(running: Running, view: Any, notes: Callable[[str], int]) -> None:
     wait_until(lambda: live(view), 10, "the page is live")

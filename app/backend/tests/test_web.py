@@ -226,6 +226,14 @@ def test_no_database_is_503(client: FlaskClient, settings: Settings) -> None:
     assert "geheim" not in answer.text
 
 
+def test_a_server_that_only_reads_is_503_for_who_writes(client: FlaskClient, backend: web.Backend) -> None:
+    """As one that stands by is."""
+    backend.pool.run(lambda cursor, _: cursor.execute("SET default_transaction_read_only = on"), 5)
+    answer = client.post("/api/notes", json={"text": "a word"})
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+    assert client.get("/api/notes").status_code == 200
+
+
 def test_metrics(client: FlaskClient, backend: web.Backend) -> None:
     backend.monitor.look()
     client.get("/api/notes")
@@ -271,6 +279,15 @@ def test_instances(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None
         ("backend-4", "10.0.0.1", "1.2.3", "warning"),
     ]
     assert answer["instances"][0]["database"]["status"] == "unknown"
+
+
+@pytest.mark.parametrize(("ago", "told"), [(1.0, "no room"), (9.0, None)])
+def test_instances_tell_of_a_note_that_was_refused_a_moment_ago(
+    settings: Settings, ago: float, told: str | None
+) -> None:
+    directory = instances.Directory(settings, lambda: {"write_error": "no room", "write_error_seconds_ago": ago})
+    seen = directory._database_of({"name": settings.instance, "state": "passing"})
+    assert seen["write_error"] == told
 
 
 def test_instances_without_consul(backend: web.Backend, settings: Settings) -> None:

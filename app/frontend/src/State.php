@@ -32,6 +32,7 @@ final class State
             return new self('backend', '', '', '', 'unknown', '', null, 0, [], null);
         }
         $instances = $backend->get('/api/instances');
+        $rows = self::rows($instances->data['instances'] ?? null);
         $database = self::database($status->data['database'] ?? null);
         // Without its database the backend waits before it says no; the reader need not.
         $notes = $database === 'down' ? new Answer(0, null, '') : $backend->get('/api/notes');
@@ -44,6 +45,7 @@ final class State
                 $database === 'down' => 'database',
                 !$instances->ok() => 'instances',
                 !$notes->ok() => 'notes',
+                array_filter($rows, self::cannotWrite(...)) !== [] => 'writes',
                 $database === 'ending' => 'credentials',
                 default => null,
             },
@@ -54,7 +56,7 @@ final class State
             self::text($status->data['database']['user'] ?? null),
             $ages === [] ? null : (float) min($ages),
             (int) ($instances->data['count'] ?? 0),
-            array_map(self::instance(...), self::rows($instances->data['instances'] ?? null)),
+            array_map(self::instance(...), $rows),
             $notes->ok() ? array_map(self::note(...), self::rows($notes->data['notes'] ?? null)) : null,
         );
     }
@@ -74,6 +76,16 @@ final class State
             'state' => self::text($row['state'] ?? null, 'unknown'),
             'database' => self::database($row['database'] ?? null),
         ];
+    }
+
+    /**
+     * Whether an instance's database refused a note a moment ago.
+     *
+     * @param array<mixed> $row
+     */
+    private static function cannotWrite(array $row): bool
+    {
+        return self::text($row['database']['write_error'] ?? null) !== '';
     }
 
     /** How an instance sees its database, in a word: up, ending (its credentials are not renewed), down or unknown. */

@@ -68,6 +68,10 @@ $answering = $state->problem !== 'backend';
     <h2>The notes cannot be read</h2>
     <p>The backend answers, but not with its notes. What is shown of them may be old.</p>
   </div>
+  <div class="problem mild" data-problem="writes"<?= hidden_unless($state->problem === 'writes') ?>>
+    <h2>Notes cannot be written</h2>
+    <p>They can be read, but the database refused one that somebody wrote a moment ago: its disk may be full.</p>
+  </div>
   <div class="problem mild" data-problem="credentials"<?= hidden_unless($state->problem === 'credentials') ?>>
     <h2>The database credentials end soon</h2>
     <p>All works, but nothing has renewed the credentials of the instance that answered: it may not have reached Vault for

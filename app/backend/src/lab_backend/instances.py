@@ -25,6 +25,8 @@ PATIENCE = 1.0
 """Seconds that a viewer waits for what another one asks, where nothing can stand in."""
 DEADLINE = 1.0
 """Seconds in which the instances must say how they see the database."""
+RECENT = 8.0
+"""Seconds for which a note that could not be written is told of; `make status` takes as long."""
 STATES = ("passing", "warning", "critical", "maintenance")
 """A service is as well as the worst of its checks; the worst comes last."""
 NAMED = ("passing", "warning")
@@ -35,6 +37,7 @@ _UNKNOWN = {
     "error": None,
     "credentials_end_seconds": None,
     "credentials_ending": False,
+    "write_error": None,
 }
 
 
@@ -183,7 +186,10 @@ class Directory:
                 return {**_UNKNOWN, "error": f"the instance did not answer ({type(error).__name__})"}
         else:
             return dict(_UNKNOWN)
-        return {name: seen.get(name, otherwise) for name, otherwise in _UNKNOWN.items()}
+        told = {name: seen.get(name, otherwise) for name, otherwise in _UNKNOWN.items()}
+        if (seen.get("write_error_seconds_ago") or 0) > RECENT:
+            told["write_error"] = None
+        return told
 
 
 def _text(path: Path | None) -> str | None:

@@ -167,6 +167,7 @@ def _refuse(app: Flask) -> None:
 
     @app.errorhandler(database.Unavailable)
     @app.errorhandler(psycopg2.OperationalError)
+    @app.errorhandler(psycopg2.errors.ReadOnlySqlTransaction)
     def no_database(error: Exception) -> Response:
         log.warning("the database is not available: %s", str(error).strip())
         return error_response(HTTPStatus.SERVICE_UNAVAILABLE, "the database is not available", {"Retry-After": "1"})

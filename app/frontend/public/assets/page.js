@@ -141,6 +141,9 @@ function problemOf(status, instances, notes) {
   if (!ok(notes)) {
     return "notes";
   }
+  if ((instances.data.instances ?? []).some((instance) => instance.database?.write_error)) {
+    return "writes";
+  }
   return databaseOf(status.data?.database) === "ending" ? "credentials" : "";
 }
 
