@@ -16,13 +16,15 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tools.failures import report
-from tools.failures.__main__ import verdict
+from tools import running
+from tools.failures import machines, report
+from tools.failures.__main__ import chosen, verdict
 from tools.failures.client import Request, Settings
 from tools.failures.faults import FAULTS, not_restarted
+from tools.failures.machines import machines_of
 from tools.failures.measure import judge, not_before_failures, out_of_names, quantile
 from tools.failures.scene import NAMES, Asked, Fault, Look, Marks, Scene, Seen, no_more
-from tools.lab import ROOT
+from tools.lab import ROOT, LabError
 from tools.status import BAD, Line
 
 BACKENDS, DATABASES = ["10.0.0.1", "10.0.0.2"], ["10.0.0.9"]
@@ -166,6 +168,52 @@ def test_a_page_keeps_what_was_not_measured_again() -> None:
     assert "Not measured yet: `a`." in first
     third = report.merge(second, ["a", "b"], {"b": ("| `b` | well |", [])}, "Wednesday")
     assert "slow" not in third
+
+
+def test_a_page_has_a_table_for_each_kind_of_machine() -> None:
+    page = "<!-- table -->\n<!-- end -->\nMore.\n<!-- table of virtual machines -->\n<!-- end -->\nLast.\n"
+    both = report.merge(page, ["a"], {"a": ("| `a` | quick |", [])}, "Monday")
+    both = report.merge(both, ["a"], {"a": ("| `a` | slow |", [])}, "Tuesday", table="table of virtual machines")
+    containers, _, virtual = both.partition("More.")
+    assert "quick" in containers
+    assert "slow" not in containers
+    assert "slow" in virtual
+    assert virtual.endswith("<!-- end -->\nLast.\n")
+
+
+def test_marks_of_slow_machines_are_longer_times_and_no_more_failures() -> None:
+    assert Marks(failed=2, p99=0.5, healed=4, stays=NAMES).slower(5) == Marks(failed=2, p99=2.5, healed=20, stays=NAMES)
+
+
+def running_lab(kind: str, **groups: int) -> Any:
+    """Something like a Running: a lab of a kind, with so many machines in each group."""
+    named = [f"{group}-{number}" for group, count in groups.items() for number in range(1, count + 1)]
+    lab = SimpleNamespace(kind=kind, name="x", machines=[SimpleNamespace(name=name) for name in named])
+    return SimpleNamespace(lab=lab, names=lambda group: [name for name in named if name.startswith(group)])
+
+
+def test_a_virtual_machine_is_cut_off_at_its_port_of_the_bridge(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[str] = []
+    monkeypatch.setattr(machines, "virsh", lambda *_words: "vnet3  network  hl-x  virtio  52:54:00:00:00:01\n")
+    monkeypatch.setattr(machines, "nft", lambda rules, *within: given.extend([rules, *within]))
+    machines_of(running_lab("terraform")).cut("backend-1", "accept", "drop")
+    assert len(given) == 1, "not within the machine's own network, which this computer does not have"
+    assert 'hook forward priority -10; oifname { "vnet3" } accept; iifname { "vnet3" } drop;' in given[0]
+    assert 'hook output priority -10; oifname { "vnet3" } accept; }' in given[0]
+    assert 'hook input priority -10; iifname { "vnet3" } drop; }' in given[0]
+
+
+def test_faults_are_those_that_the_lab_has_machines_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running, "pace", 5)
+    small = [fault.name for fault in chosen(running_lab("vagrant", control=1, backend=2), [])]
+    assert "backend-killed" in small
+    assert "consul-leader" not in small
+    one = chosen(running_lab("vagrant", control=3, backend=2), ["consul-leader"])
+    assert [(fault.name, fault.marks.p99) for fault in one] == [("consul-leader", 2.5)]
+    with pytest.raises(LabError, match="needs two backends"):
+        chosen(running_lab("vagrant", control=1, backend=1), [])
+    with pytest.raises(LabError, match="it must be this one"):
+        chosen(running_lab("other", control=1, backend=2), [])
 
 
 def test_a_line_counts_all_runs() -> None:

@@ -3,6 +3,8 @@
     make failures                             every fault three times; ends green if every mark holds that can
     make failures FAULT=backend-killed RUNS=1 one fault once
     make failures KEEP=1                      leave the lab up, for the next time
+    LAB_NAME=test make failures INVENTORY=terraform PACE=5
+                                              a lab of virtual machines that is up; five times as long for each mark
 
 The table is printed, and its lines are put into docs/failures.md; a picture of each fault's last run is in
 .lab/logs/failures/.
@@ -11,6 +13,7 @@ The table is printed, and its lines are put into docs/failures.md; a picture of 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import datetime
 import os
 import signal
@@ -22,9 +25,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from plugins.module_utils.lab_owner import RefusedError, own_lab
+from tools import running
 from tools.bench import machine_size
 from tools.failures import report
 from tools.failures.faults import FAULTS, rescue
+from tools.failures.machines import machines_of
 from tools.failures.measure import clear_up, quantile, run
 from tools.failures.scene import Fault, Scene, Seen
 from tools.lab import ROOT, LabError, load
@@ -35,6 +40,8 @@ PICTURES = ROOT / ".lab" / "logs" / "failures"
 SHOWN = ("backend-killed", ROOT / "docs" / "images" / "failures.svg")
 """The fault whose picture is in the documentation, and where."""
 INVENTORY = ROOT / "inventories" / "containers"
+TABLES = {"containers": "table", "vagrant": "table of virtual machines", "terraform": "table of virtual machines"}
+"""Where the page has the table for each kind of machine."""
 
 
 class Progress:
@@ -94,22 +101,23 @@ def measure(scene: Scene, faults: Sequence[Fault], runs: int, progress: Progress
                 rescue(scene)
                 progress.end("done")
         print(report.row(fault, found[fault.name]), flush=True)
-        write(found, fault)
+        write(found, fault, TABLES[scene.lab.kind])
     return found
 
 
-def write(found: dict[str, list[Seen]], fault: Fault) -> None:
-    """Put a fault's line into the page, as soon as there is one."""
+def write(found: dict[str, list[Seen]], fault: Fault, table: str) -> None:
+    """Put a fault's line into a table of the page, as soon as there is one."""
     size = f"{datetime.datetime.now(datetime.UTC).date()}: {machine_size()}."
     measured = {fault.name: (report.row(fault, found[fault.name]), report.causes(fault, found[fault.name]))}
-    if fault.name == SHOWN[0] and found[fault.name][-1].requests:
-        report.write_picture(SHOWN[1], fault, found[fault.name][-1])
     shown = ""
-    if SHOWN[1].exists():
+    if table == TABLES["containers"]:
+        if fault.name == SHOWN[0] and found[fault.name][-1].requests:
+            report.write_picture(SHOWN[1], fault, found[fault.name][-1])
         what = next(fault.what for fault in FAULTS if fault.name == SHOWN[0])
         shown = f"![One run's requests over time: {what}](images/{SHOWN[1].name})"
     text = PAGE.read_text(encoding="utf-8")
-    PAGE.write_text(report.merge(text, [fault.name for fault in FAULTS], measured, size, shown), encoding="utf-8")
+    order = [fault.name for fault in FAULTS]
+    PAGE.write_text(report.merge(text, order, measured, size, shown, table), encoding="utf-8")
 
 
 def reason(error: Exception) -> str:
@@ -132,13 +140,26 @@ def verdict(faults: Sequence[Fault], found: dict[str, list[Seen]]) -> bool:
     return not surprises and not wrong
 
 
+def chosen(scene: Scene, names: Sequence[str]) -> list[Fault]:
+    """The faults of these names, of none all, that the lab has machines for; each mark at its machines' pace."""
+    machines_of(scene)
+    if len(scene.names("backend")) < 2:
+        raise LabError("A lab that is broken needs two backends, so that one can serve while the other doesn't.")
+    able = [fault for fault in FAULTS if fault.servers <= len(scene.names("control"))]
+    return [
+        dataclasses.replace(fault, marks=fault.marks.slower(running.pace))
+        for fault in able
+        if not names or fault.name in names
+    ]
+
+
 def stop(_number: int, _frame: object) -> None:
     """End as Ctrl-C does, so that what is broken is mended."""
     raise KeyboardInterrupt
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Bring a lab up, break it, count, and remove it."""
+    """Bring a lab up, break it, count, and remove it; or break one that is up, and leave it."""
     names = [fault.name for fault in FAULTS]
     parser = argparse.ArgumentParser(
         prog="make failures", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -146,23 +167,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--fault", action="append", choices=names, metavar="NAME", help=f"one of {', '.join(names)}")
     parser.add_argument("--runs", type=int, default=3, help="how often each (default 3)")
     parser.add_argument("--keep", action="store_true", help="leave the lab up")
+    parser.add_argument("--inventory", type=Path, default=INVENTORY, help="of a lab that is up, and stays")
+    parser.add_argument("--pace", type=float, default=1, help="what each mark is multiplied by, for slow machines")
     options = parser.parse_args(arguments)
-    if options.runs < 1:
-        parser.error("RUNS must be at least 1")
-    faults = [fault for fault in FAULTS if not options.fault or fault.name in options.fault]
-    # Never the one that .lab/env may have set: it is broken.
-    os.environ["LAB_NAME"] = own_lab(str(ROOT), "fail")
+    if options.runs < 1 or options.pace < 1:
+        parser.error("RUNS and PACE must be at least 1")
+    own = options.inventory.resolve() == INVENTORY
+    if own:
+        # Never the one that .lab/env may have set: it is broken.
+        os.environ["LAB_NAME"] = own_lab(str(ROOT), "fail")
+    elif not os.environ.get("LAB_NAME"):
+        parser.error("This breaks a lab that is up: say which, as LAB_NAME=NAME make failures INVENTORY=...")
+    running.pace = options.pace
     signal.signal(signal.SIGTERM, stop)
     progress = Progress()
     with tempfile.TemporaryDirectory() as folder:
         scene: Scene | None = None
         try:
-            lab = load([str(INVENTORY)])
-            scene = Scene(lab, [str(INVENTORY)], [], ssh_config(lab, Path(folder)))
+            lab = load([str(options.inventory)])
+            scene = Scene(lab, [str(options.inventory)], [], ssh_config(lab, Path(folder)))
+            faults = chosen(scene, options.fault)
             progress.next(f"the lab {lab.name} comes up")
             if name := clear_up(scene, FAULTS, rescue):
                 progress.end(f"what a run left that was killed in {name} is mended")
-            else:
+            elif own:
                 scene.playbook("site.yml").require()
                 progress.end("it is up")
             found = measure(scene, faults, options.runs, progress)
@@ -173,7 +201,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print("\nInterrupted; what was broken has been mended.", file=sys.stderr)
             return 130
         finally:
-            if scene and not options.keep:
+            if scene and own and not options.keep:
                 scene.playbook("playbooks/down.yml").require()
         return 0 if verdict(faults, found) else 1
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
+from tools import running
 from tools.failures.certificates import authority_key, issued, of_a_stranger
 from tools.failures.scene import BACKEND_NAME, NAMES, Fault, Marks, Scene, Seen
 from tools.lab import ROOT
@@ -327,6 +328,7 @@ def unsealed(scene: Scene, seen: Seen) -> list[str]:
 
 def within(what: str, seconds: float | None, mark: float) -> list[str]:
     """A sentence where something came too late, or never."""
+    mark *= running.pace
     if seconds is None or seconds > mark:
         return [f"{what} came {'never' if seconds is None else f'after {seconds:.1f} s'}, not within {mark:g} s"]
     return []
@@ -440,6 +442,7 @@ FAULTS: tuple[Fault, ...] = (
         mends=Scene.start,
         hold=10,
         more=new_leader,
+        servers=3,
     ),
     Fault(
         "consul-follower",
@@ -448,6 +451,7 @@ FAULTS: tuple[Fault, ...] = (
         CONSUL,
         mends=Scene.start,
         hold=10,
+        servers=3,
     ),
     Fault(
         "consul-client",
@@ -462,6 +466,7 @@ FAULTS: tuple[Fault, ...] = (
         CONSUL,
         mends=lambda scene: scene.signal(scene.names("control")[1:], "CONT", "consul"),
         hold=60,
+        servers=3,
     ),
     Fault(
         "vault-active",
@@ -471,6 +476,7 @@ FAULTS: tuple[Fault, ...] = (
         mends=Scene.start,
         hold=10,
         more=new_active,
+        servers=3,
     ),
     Fault(
         "vault-handed-over",
@@ -481,6 +487,7 @@ FAULTS: tuple[Fault, ...] = (
         hold=10,
         prepares=hand_over_vault,
         more=new_active,
+        servers=3,
     ),
     Fault(
         "vault-all",

@@ -10,14 +10,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from tools import status
+from tools import running, status
 from tools.failures.client import Request, Settings
 from tools.failures.scene import BACKEND_NAME, LEAST, Fault, Scene, Seen, nothing
 from tools.failures.watch import Load, Names, Watch, ask_once, asking_status
 from tools.running import wait_until
 
 RATE = 40
-"""Requests a second."""
+"""Requests a second; fewer of slow machines."""
 LONGEST = 900
 """Seconds after which the client ends, whatever happens."""
 BEFORE = 2.0
@@ -91,7 +91,8 @@ def run(scene: Scene, fault: Fault, say: Callable[[str], None] = lambda _text: N
         fault.prepares(scene)
         names = Names(scene)
         try:
-            settings = Settings(scene.page, str(scene.lab.authority), name, RATE, RATE * LONGEST, fault.kinds)
+            rate = RATE / running.pace
+            settings = Settings(scene.page, str(scene.lab.authority), name, rate, int(rate * LONGEST), fault.kinds)
             load = Load(settings)
             wait_until(lambda: load.requests, 20, "the client has its first answer")
             wait_until(lambda: not watch.look().problem, 30, "all is well before it is broken")
@@ -134,7 +135,7 @@ def hold(seconds: float, load: Load, say: Callable[[str], None], what: str) -> N
 
 def wait_healed(scene: Scene, fault: Fault, watch: Watch, load: Load, say: Callable[[str], None]) -> float | None:
     """Wait until all has been well for a while; since when it has been, or None where that takes too long."""
-    end = max(scene.since, time.monotonic()) + fault.patience
+    end = max(scene.since, time.monotonic()) + fault.patience * running.pace
     while time.monotonic() < end:
         hold(0.25, load, say, f"healing for {time.monotonic() - scene.since:.0f} s")
         since = watch.well_since()
@@ -189,7 +190,7 @@ def judge(scene: Scene, fault: Fault, seen: Seen) -> list[str]:
         problems += judge_whole(name, seen)
     if seen.healed is None:
         last = seen.looks[-1].problem if seen.looks else ""
-        problems.append(f"it did not heal in {fault.patience:g} s: {last or 'requests failed'}")
+        problems.append(f"it did not heal in {fault.patience * running.pace:g} s: {last or 'requests failed'}")
     elif marks.healed is not None and (seen.healing or 0) > marks.healed:
         problems.append(f"it healed after {seen.healing:.1f} s, not {marks.healed:g}")
     if marks.serves is not None and seen.serving > marks.serves:

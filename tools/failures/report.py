@@ -88,7 +88,12 @@ def causes(fault: Fault, runs: Sequence[Seen]) -> list[str]:
 
 
 def merge(
-    text: str, order: Sequence[str], measured: dict[str, tuple[str, list[str]]], size: str, shown: str = ""
+    text: str,
+    order: Sequence[str],
+    measured: dict[str, tuple[str, list[str]]],
+    size: str,
+    shown: str = "",
+    table: str = "table",
 ) -> str:
     """A page with the lines of what was measured in place of its own, the others as they were.
 
@@ -98,13 +103,14 @@ def merge(
         measured: to each name its line and the sentences on what did not hold.
         size: when and where it was measured.
         shown: the picture, as Markdown.
+        table: the words of the comment that stands before the table; one that says "end" stands behind it.
 
     """
-    before, _, rest = text.partition("<!-- table -->")
-    table, _, after = rest.partition("<!-- end -->")
-    rows = {found[1]: found[0] for found in re.finditer(r"^\| `([^`]+)` .*$", table, re.MULTILINE)}
+    before, _, rest = text.partition(f"<!-- {table} -->")
+    old, _, after = rest.partition("<!-- end -->")
+    rows = {found[1]: found[0] for found in re.finditer(r"^\| `([^`]+)` .*$", old, re.MULTILINE)}
     said: dict[str, list[str]] = {}
-    for found in re.finditer(r"^- `([^`]+)`, .*$", table, re.MULTILINE):
+    for found in re.finditer(r"^- `([^`]+)`, .*$", old, re.MULTILINE):
         said.setdefault(found[1], []).append(found[0])
     for name, (line, sentences) in measured.items():
         rows[name], said[name] = line, sentences
@@ -114,7 +120,7 @@ def merge(
     parts = [f"Measured on {size}", *([shown] if shown else []), "\n".join([HEADER, *lines])]
     parts += [f"Not measured yet: {', '.join(missing)}."] if missing else []
     parts += ["\n".join([NOT_HELD, "", *sentences])] if sentences else []
-    return f"{before}<!-- table -->\n" + "\n\n".join(parts) + f"\n<!-- end -->{after}"
+    return f"{before}<!-- {table} -->\n" + "\n\n".join(parts) + f"\n<!-- end -->{after}"
 
 
 def marks(seen: Seen) -> list[tuple[float, str]]:

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
-import subprocess
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from plugins.module_utils.nspawn import machines
 from tools import status
 from tools.failures.client import Request
-from tools.lab import LabError
+from tools.failures.machines import Machines, machines_of
 from tools.running import Running, wait_until
 
 LEAST = 5.0
@@ -26,13 +20,6 @@ SLACK = 1.0
 BACKEND_NAME = "backend.service.consul"
 NAMES = (BACKEND_NAME, "postgresql.service.consul")
 """The names that are asked for all the time."""
-TABLE = "failure"
-"""The table of nft that cuts a machine off."""
-
-
-def as_root(*words: str) -> list[str]:
-    """A command line that runs as root on this computer."""
-    return list(words) if os.geteuid() == 0 else ["sudo", "-n", "--", *words]
 
 
 @dataclass(frozen=True)
@@ -55,6 +42,11 @@ class Marks:
     """From the end of the break, or what mends it, until all is as before."""
     serves: float | None = None
     """The same until no request fails any more."""
+
+    def slower(self, pace: float) -> Marks:
+        """The same for machines that take so many times as long."""
+        times = ("answer", "p99", "out", "healed", "serves")  # How long it must wait for its database stays.
+        return replace(self, **{name: value * pace for name in times if (value := getattr(self, name)) is not None})
 
 
 def nothing(_scene: Scene) -> None:
@@ -93,6 +85,8 @@ class Fault:
     """The machine whose address is to leave DNS."""
     quick: bool = False
     """Stands in `make test` too."""
+    servers: int = 1
+    """How many control machines it wants."""
     missed: str = ""
     """A regular expression of how the sentence begins on the one mark that nothing holds, as docs/failures.md says."""
 
@@ -158,66 +152,41 @@ class Scene(Running):
         for name in names:
             self.sh(name, f"systemctl kill -s {signal} '{unit}'")
 
+    @property
+    def machines(self) -> Machines:
+        """The machines, from outside of them."""
+        return machines_of(self)
+
     def reboot(self, *names: str) -> None:
         """Reboot machines, all at once, and wait until they start."""
-        before = self.inner()
+        before = {name: self.machines.boot(name) for name in names}
         with ThreadPoolExecutor(len(names)) as pool:
             # Its exit code says nothing: the connection may end before the answer.
             list(pool.map(lambda name: self.attempt(name, "systemctl --no-block reboot"), names))
 
         def started() -> bool:
-            now = self.inner()
-            return all(now.get(name) not in (None, [], before[name]) for name in names)
+            return all(self.machines.boot(name) not in ("", before[name]) for name in names)
 
         wait_until(started, 60, f"{', '.join(names)} start again")
 
-    def inner(self) -> dict[str, list[int]]:
-        """To each machine that runs its first processes, seen from this computer."""
-        if self.lab.kind != "containers":
-            raise LabError("Machines are killed and cut off from this computer, so they must be its containers.")
-        roots = {f"{self.lab.machines_directory}/{machine.name}/root": machine.name for machine in self.lab.machines}
-        found = {}
-        for machine in machines():
-            if machine.directory in roots:
-                with contextlib.suppress(OSError):
-                    children = Path(f"/proc/{machine.pid}/task/{machine.pid}/children").read_text(encoding="ascii")
-                    found[roots[machine.directory]] = [int(word) for word in children.split()]
-        return found
-
     def kill(self, *names: str) -> None:
-        """Kill machines, as a power cut would: no process of theirs has a moment more."""
-        inner = self.inner()
-        pids = [str(pid) for name in names for pid in inner[name]]
-        subprocess.run(as_root("kill", "-KILL", *pids), check=True)
-        wait_until(lambda: not set(names) & set(self.inner()), 10, f"{', '.join(names)} are dead")
+        """Kill machines, as a power cut would."""
+        self.machines.kill(names)
+        wait_until(lambda: not set(names) & self.machines.up(), 10, f"{', '.join(names)} are dead")
 
     def start(self) -> None:
         """Start the machines that do not run, and wait for their ssh. They may heal from the first one's start on."""
-        dead = {machine.name for machine in self.lab.machines} - set(self.inner())
-        if not dead:
-            return
-        with ThreadPoolExecutor(1) as pool:
-            run = pool.submit(self.playbook, "site.yml", "--tags", "machines")
-            while not run.done() and not dead & set(self.inner()):
-                time.sleep(0.1)
-            self.since = time.monotonic()
-            run.result().require()
-
-    def nft(self, pid: int, rules: str) -> None:
-        """Give rules to nft in the network of a machine's process, from outside of it."""
-        words = as_root("nsenter", "-t", str(pid), "-n", "nft", "-f", "-")
-        subprocess.run(words, input=rules, text=True, check=True, capture_output=True)
+        dead = {machine.name for machine in self.lab.machines} - self.machines.up()
+        if dead:
+            self.since = self.machines.start(dead)
 
     def cut(self, name: str, coming: str = "drop", going: str = "drop") -> None:
         """Cut a machine's network off; ``coming`` and ``going`` are rules for what comes and goes, loopback stays."""
-        chain = "chain {0} {{ type filter hook {0} priority -10; {1} lo accept; {2}; }}"
-        chains = chain.format("input", "iif", coming) + "\n" + chain.format("output", "oif", going)
-        self.nft(self.inner()[name][0], f"table inet {TABLE} {{\n{chains}\n}}\n")
+        self.machines.cut(name, coming, going)
 
     def join(self) -> None:
         """Undo ``cut`` on all machines that run."""
-        for pids in self.inner().values():
-            self.nft(pids[0], f"table inet {TABLE} {{}}\ndelete table inet {TABLE}\n")
+        self.machines.join()
 
 
 @dataclass

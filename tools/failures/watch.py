@@ -17,7 +17,7 @@ from typing import Any
 
 import requests
 
-from tools import status
+from tools import running, status
 from tools.failures.client import Request, Settings
 from tools.failures.scene import NAMES, Asked, Look, Scene
 from tools.lab import CONSUL_PORT, ROOT, VAULT_PORT, Machine
@@ -108,7 +108,7 @@ class Watch:
     def get(self, machine: Machine, port: int, path: str, **options: Any) -> Any:
         """What a service of a machine says."""
         url = f"https://{machine.address}:{port}/{path}"
-        return self.session.get(url, timeout=1, headers={"X-Consul-Token": self.token}, **options).json()
+        return self.session.get(url, timeout=running.pace, headers={"X-Consul-Token": self.token}, **options).json()
 
     def consul(self, path: str) -> Any:
         """What a server of Consul says that answers; one that does not is asked last the next time."""
@@ -128,11 +128,13 @@ class Watch:
     def page(self) -> Any:
         """What the page's API says of the backends."""
         url, authority = f"{self.scene.page}/api/instances", str(self.scene.lab.authority)
-        return self.session.get(url, timeout=2, verify=authority).json()["instances"]
+        return self.session.get(url, timeout=2 * running.pace, verify=authority).json()["instances"]
 
     def shown(self) -> str:
         """The problem that the page tells of."""
-        html = self.session.get(f"{self.scene.page}/", timeout=2, verify=str(self.scene.lab.authority)).text
+        html = self.session.get(
+            f"{self.scene.page}/", timeout=2 * running.pace, verify=str(self.scene.lab.authority)
+        ).text
         found = re.search(r'<html[^>]* data-problem="(\w*)"', html)
         return found[1] if found else ""
 
