@@ -147,44 +147,78 @@ resource "libvirt_volume" "disk" {
   }
 }
 
-# Nothing secret: a name, an address, a public key. Read at a machine's first start, so that a change is for new ones.
-resource "libvirt_cloudinit_disk" "seed" {
+# What cloud-init reads at a machine's first start, so that a change is for new ones. Nothing secret: a name, an address, a
+# public key. Not the provider's own libvirt_cloudinit_disk, which reads each one back in each plan, and may hang in that.
+resource "terraform_data" "seed" {
   for_each = local.machines
 
-  name = "${each.key}-seed.img"
-  pool = libvirt_pool.lab.name
-  meta_data = yamlencode({
-    instance-id    = "${local.prefix}-${each.key}"
-    local-hostname = each.key
-  })
-  user_data = "#cloud-config\n${yamlencode({
-    hostname         = each.key
-    manage_etc_hosts = true
-    ssh_pwauth       = false
-    users = [{
-      name                = var.user
-      shell               = "/bin/bash"
-      sudo                = "ALL=(ALL) NOPASSWD:ALL"
-      lock_passwd         = true
-      ssh_authorized_keys = [trimspace(file(local.key_file))]
-    }]
-  })}"
-  network_config = yamlencode({
-    version = 2
-    ethernets = {
-      eth0 = {
-        match       = { macaddress = each.value.mac }
-        set-name    = "eth0"
-        addresses   = ["${each.value.address}/${split("/", local.network)[1]}"]
-        nameservers = { addresses = [cidrhost(local.network, 1)] }
-        routes      = [{ to = "0.0.0.0/0", via = cidrhost(local.network, 1) }]
+  input = {
+    file = "${local.directory}/seeds/${each.key}.iso"
+    meta_data = yamlencode({
+      instance-id    = "${local.prefix}-${each.key}"
+      local-hostname = each.key
+    })
+    user_data = "#cloud-config\n${yamlencode({
+      hostname         = each.key
+      manage_etc_hosts = true
+      ssh_pwauth       = false
+      users = [{
+        name                = var.user
+        shell               = "/bin/bash"
+        sudo                = "ALL=(ALL) NOPASSWD:ALL"
+        lock_passwd         = true
+        ssh_authorized_keys = [trimspace(file(local.key_file))]
+      }]
+    })}"
+    network_config = yamlencode({
+      version = 2
+      ethernets = {
+        eth0 = {
+          match       = { macaddress = each.value.mac }
+          set-name    = "eth0"
+          addresses   = ["${each.value.address}/${split("/", local.network)[1]}"]
+          nameservers = { addresses = [cidrhost(local.network, 1)] }
+          routes      = [{ to = "0.0.0.0/0", via = cidrhost(local.network, 1) }]
+        }
       }
+    })
+  }
+
+  provisioner "local-exec" {
+    command = "sh ${path.module}/make-seed.sh '${self.input.file}'"
+    environment = {
+      META_DATA      = self.input.meta_data
+      USER_DATA      = self.input.user_data
+      NETWORK_CONFIG = self.input.network_config
     }
-  })
+  }
 
   lifecycle {
-    ignore_changes       = [meta_data, user_data, network_config]
+    ignore_changes       = [input]
     replace_triggered_by = [terraform_data.image[each.key]]
+  }
+  depends_on = [terraform_data.owner]
+}
+
+resource "libvirt_volume" "seed" {
+  for_each = local.machines
+
+  name   = "${each.key}-seed.iso"
+  pool   = libvirt_pool.lab.name
+  source = terraform_data.seed[each.key].output.file
+  format = "raw"
+
+  lifecycle {
+    ignore_changes       = [source]
+    replace_triggered_by = [terraform_data.seed[each.key]]
+  }
+}
+
+# Machines of before keep theirs.
+removed {
+  from = libvirt_cloudinit_disk.seed
+  lifecycle {
+    destroy = false
   }
 }
 
@@ -210,7 +244,7 @@ resource "libvirt_domain" "machine" {
   }
   # As a plain disk, since Debian's cloud kernel has no driver for the drive that `cloudinit` would make.
   disk {
-    volume_id = split(";", libvirt_cloudinit_disk.seed[each.key].id)[0]
+    volume_id = libvirt_volume.seed[each.key].id
   }
   network_interface {
     network_id = libvirt_network.lab.id
@@ -233,7 +267,7 @@ resource "libvirt_domain" "machine" {
   }
 
   lifecycle {
-    ignore_changes       = [description, xml]
+    ignore_changes       = [description, xml, disk]
     replace_triggered_by = [libvirt_volume.disk[each.key]] # The provider alone would leave it on the old disk.
   }
 }

@@ -19,8 +19,8 @@ ENVIRONMENT = {"LAB_NAME": NAME}
 VM = [str(BIN / "python"), "-m", "tools.vm"]
 PLAYBOOK = str(BIN / "ansible-playbook")
 PLAN = re.compile(r"Plan: (\d+) to add, (\d+) to change, (\d+) to destroy")
-PER_MACHINE = 5
-"""Resources of a machine: its image, its disk, its seed, its domain, and that it answers."""
+PER_MACHINE = 6
+"""Resources of a machine: its image, its disk, its seed as a file and as a disk, its domain, and that it answers."""
 SECONDS = 900
 """The longest apply. The provider can lock itself up (docs/terraform.md): that must end."""
 
