@@ -206,7 +206,7 @@ resource "libvirt_volume" "seed" {
   name   = "${each.key}-seed.iso"
   pool   = libvirt_pool.lab.name
   source = terraform_data.seed[each.key].output.file
-  format = "raw"
+  format = "iso"
 
   lifecycle {
     ignore_changes       = [source]
