@@ -70,7 +70,9 @@ IMPOSTOR = textwrap.dedent(
 def impostor(running: Running) -> Iterator[str]:
     """A machine on which the account consul listens in Vault's place while Vault is stopped."""
     first = wait_until(lambda: active(running), 30, "Vault has an active node")
-    name = next(name for name in running.names("control") if name != first)
+    name = next((name for name in running.names("control") if name != first), None)
+    if name is None:
+        pytest.skip("one control machine: without its Vault nothing goes on")
     running.sh(name, "systemctl stop vault")
     running.sh(name, "cat > /run/impostor.py", IMPOSTOR)
     running.sh(name, "systemd-run --quiet --collect --unit impostor --uid consul --gid consul python3 /run/impostor.py")
