@@ -45,11 +45,11 @@ run "nothing_secret_in_cloud_init" {
   command = plan
 
   assert {
-    condition     = alltrue([for seed in libvirt_cloudinit_disk.seed : !can(regex("(?i)PRIVATE KEY|passwd: |password|token", seed.user_data))])
+    condition     = alltrue([for seed in terraform_data.seed : !can(regex("(?i)PRIVATE KEY|passwd: |password|token", seed.input.user_data))])
     error_message = "cloud-init's data can be read by whoever reads the disk."
   }
   assert {
-    condition     = strcontains(libvirt_cloudinit_disk.seed["backend-1"].user_data, "ssh-ed25519 ")
+    condition     = strcontains(terraform_data.seed["backend-1"].input.user_data, "ssh-ed25519 ")
     error_message = "The public key is what lets Ansible in."
   }
 }
@@ -75,7 +75,7 @@ run "a_network_of_ones_own" {
   }
 
   assert {
-    condition     = strcontains(libvirt_cloudinit_disk.seed["backend-1"].network_config, "10.213.7.101/24")
+    condition     = strcontains(terraform_data.seed["backend-1"].input.network_config, "10.213.7.101/24")
     error_message = "The machine's address is in the network that was named."
   }
 }
@@ -108,7 +108,7 @@ run "keeps_its_image_and_seeds" {
     error_message = "No machine that stands is made anew."
   }
   assert {
-    condition     = alltrue([for seed in libvirt_cloudinit_disk.seed : !strcontains(seed.user_data, "other")])
+    condition     = alltrue([for seed in terraform_data.seed : !strcontains(seed.input.user_data, "other")])
     error_message = "A seed is read at the first start only."
   }
   assert {

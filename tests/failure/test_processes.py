@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.running import Running, Traffic, active, leader, wait_until
-from tools import running as deadlines
 
 
 @pytest.mark.late(10)
@@ -81,31 +80,6 @@ def test_the_active_vault_is_killed(running: Running) -> None:
     traffic.require_no_failure(least=300)
     # It starts again, and unseals itself.
     running.wait_healthy(60)
-
-
-@pytest.fixture
-def hung_vault(running: Running) -> Iterator[str]:
-    """Vault's active node, stopped in the middle of everything, after another one handed over to it."""
-    before = wait_until(lambda: active(running), 10, "Vault has an active node")
-    running.lab.vault(running.lab.machine(before)).sys.step_down()
-    name = wait_until(lambda: {active(running)} - {"", before}, 30, "another node is active").pop()
-    time.sleep(5 * deadlines.pace)  # In which each agent asks its Vault once, whichever that is.
-    backends = {machine.address for machine in running.lab.group("backend")}
-    for other in running.names("control"):
-        asked = running.sh(other, "ss -Htn state established sport = :8200 | awk '{print $4}'").split()
-        callers = {end.rsplit(":", 1)[0] for end in asked}
-        assert other == name or not callers & backends, f"{other} stands by, and is asked by {callers & backends}"
-    running.sh(name, "systemctl kill -s STOP vault")
-    yield name
-    running.sh(name, "systemctl kill -s CONT vault")
-
-
-@pytest.mark.late(10)
-@pytest.mark.journal("vault@control", "vault-agent@backend")
-@pytest.mark.timeout(180)
-def test_an_active_vault_that_had_taken_over_hangs(running: Running, hung_vault: str) -> None:
-    """Agents ask the active node: one that stands by, and waits for its answer to them, can't take its place."""
-    wait_until(lambda: active(running) not in ("", hung_vault), 10, "another node is active")
 
 
 @pytest.fixture

@@ -144,14 +144,6 @@ def kill_active_vault(scene: Scene) -> None:
     scene.kill(wait_until(lambda: active(scene), 10, "Vault has an active node"))
 
 
-def hand_over_vault(scene: Scene) -> None:
-    """`vault operator step-down`, and time for each agent to ask its Vault once, whichever that is by then."""
-    before = wait_until(lambda: active(scene), 10, "Vault has an active node")
-    scene.lab.vault(scene.lab.machine(before)).sys.step_down()
-    wait_until(lambda: active(scene) not in ("", before), 30, "another node is active")
-    time.sleep(5)
-
-
 def seal_all(scene: Scene) -> None:
     """Seal Vault as an operator does: the active node, and the next one, until those that are left have no quorum."""
     for _ in range(len(scene.names("control")) // 2 + 1):
@@ -475,17 +467,6 @@ FAULTS: tuple[Fault, ...] = (
         CONSUL,
         mends=Scene.start,
         hold=10,
-        more=new_active,
-        servers=3,
-    ),
-    Fault(
-        "vault-handed-over",
-        "the machine of Vault's active node killed, which had taken over from another, and started after 10 s",
-        kill_active_vault,
-        CONSUL,
-        mends=Scene.start,
-        hold=10,
-        prepares=hand_over_vault,
         more=new_active,
         servers=3,
     ),
