@@ -197,7 +197,8 @@ resource "terraform_data" "seed" {
     ignore_changes       = [input]
     replace_triggered_by = [terraform_data.image[each.key]]
   }
-  depends_on = [terraform_data.owner]
+  # What is missing is said first, as for the pool.
+  depends_on = [libvirt_pool.lab]
 }
 
 resource "libvirt_volume" "seed" {
