@@ -49,7 +49,7 @@ bench: prepare ## Measure the times and the memory of a lab of its own; MACHINES
 .PHONY: failures
 failures: prepare ## Break a lab of its own while a client uses it, and count; FAULT=name RUNS=1 KEEP=1
 	@$(BIN)/python -m tools.failures $(FAULT:%=--fault %) $(if $(RUNS),--runs $(RUNS)) $(if $(KEEP),--keep) \
-		$(if $(filter-out containers,$(INVENTORY)),--inventory $(INVENTORY_PATH)) $(if $(PACE),--pace $(PACE))
+		$(if $(filter-out containers,$(INVENTORY)),--inventory $(INVENTORY_PATH)) $(if $(BREAK),--break $(BREAK)) $(if $(PACE),--pace $(PACE))
 
 .PHONY: collection
 collection: venv ## Build the roles and modules as a collection, for playbooks of your own

@@ -18,7 +18,7 @@ import pytest
 
 from tools import running
 from tools.failures import machines, report
-from tools.failures.__main__ import chosen, verdict
+from tools.failures.__main__ import chosen, main, verdict
 from tools.failures.client import Request, Settings
 from tools.failures.faults import FAULTS, not_restarted
 from tools.failures.machines import machines_of
@@ -214,6 +214,16 @@ def test_faults_are_those_that_the_lab_has_machines_for(monkeypatch: pytest.Monk
         chosen(running_lab("vagrant", control=1, backend=1), [])
     with pytest.raises(LabError, match="it must be this one"):
         chosen(running_lab("other", control=1, backend=2), [])
+
+
+def test_a_lab_that_stands_is_broken_only_by_its_name(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Which .lab/env, read into the shell an hour ago, is no word for."""
+    monkeypatch.setenv("LAB_NAME", "terraform")
+    with pytest.raises(SystemExit):
+        main(["--inventory", str(ROOT / "inventories" / "terraform")])
+    assert "BREAK=NAME" in capsys.readouterr().err
 
 
 def test_a_line_counts_all_runs() -> None:

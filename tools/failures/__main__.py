@@ -3,7 +3,7 @@
     make failures                             every fault three times; ends green if every mark holds that can
     make failures FAULT=backend-killed RUNS=1 one fault once
     make failures KEEP=1                      leave the lab up, for the next time
-    LAB_NAME=test make failures INVENTORY=terraform PACE=5
+    make failures INVENTORY=terraform BREAK=test PACE=5
                                               a lab of virtual machines that is up; five times as long for each mark
 
 The table is printed, and its lines are put into docs/failures.md; a picture of each fault's last run is in
@@ -168,16 +168,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--runs", type=int, default=3, help="how often each (default 3)")
     parser.add_argument("--keep", action="store_true", help="leave the lab up")
     parser.add_argument("--inventory", type=Path, default=INVENTORY, help="of a lab that is up, and stays")
+    parser.add_argument("--break", dest="lab", metavar="LAB", help="that lab's name")
     parser.add_argument("--pace", type=float, default=1, help="what each mark is multiplied by, for slow machines")
     options = parser.parse_args(arguments)
     if options.runs < 1 or options.pace < 1:
         parser.error("RUNS and PACE must be at least 1")
     own = options.inventory.resolve() == INVENTORY
-    if own:
-        # Never the one that .lab/env may have set: it is broken.
-        os.environ["LAB_NAME"] = own_lab(str(ROOT), "fail")
-    elif not os.environ.get("LAB_NAME"):
-        parser.error("This breaks a lab that is up: say which, as LAB_NAME=NAME make failures INVENTORY=...")
+    if not own and not options.lab:
+        parser.error("This breaks a lab that is up: say which, as make failures INVENTORY=terraform BREAK=NAME")
+    # Never the one that .lab/env may have set: it is broken.
+    os.environ["LAB_NAME"] = own_lab(str(ROOT), "fail") if own else options.lab
     running.pace = options.pace
     signal.signal(signal.SIGTERM, stop)
     progress = Progress()

@@ -88,8 +88,7 @@ class Containers(Machines):
         """Start them as `make up` does."""
         with ThreadPoolExecutor(1) as pool:
             run = pool.submit(self.shell.playbook, "site.yml", "--tags", "machines")
-            while not run.done() and not self.up() & set(names):
-                time.sleep(0.1)
+            wait_until(lambda: run.done() or self.up() & set(names), 580, "a machine starts")
             since = time.monotonic()
             run.result().require()
         return since
