@@ -82,6 +82,35 @@ def test_the_active_vault_is_killed(running: Running) -> None:
     running.wait_healthy(60)
 
 
+@pytest.mark.late(10)
+@pytest.mark.journal("vault@control", "vault-agent@backend")
+@pytest.mark.timeout(240)
+def test_the_active_vault_hangs_that_was_asked_for_others(running: Running) -> None:
+    """An agent keeps its connection, so after a step-down it asks a node that stands by, which asks the active one.
+
+    That node is to take over although the active one answers nothing any more.
+    """
+    agents = running.names("backend")
+    for _ in range(2):  # It may be the third node that takes over, which nobody asked for anything.
+        for agent in agents:
+            running.sh(agent, "systemctl restart vault-agent")
+        running.wait_healthy(60)
+        asked = wait_until(lambda: active(running), 20, "Vault has an active node")
+        running.lab.vault(running.lab.machine(asked)).sys.step_down()
+        hung = wait_until(lambda: active(running).replace(asked, ""), 20, "another node is active")
+        # Each agent reads every four seconds.
+        time.sleep(5)
+        try:
+            began = time.monotonic()
+            running.sh(hung, "systemctl kill -s STOP vault")
+            wait_until(lambda: active(running).replace(hung, ""), 40, "another node is active")
+            seconds = time.monotonic() - began
+        finally:
+            running.sh(hung, "systemctl kill -s CONT vault")
+        assert seconds < 10, f"{active(running)} was active {seconds:.1f} s after {hung} hung"
+    running.wait_healthy(60)
+
+
 @pytest.fixture
 def hung(running: Running) -> Iterator[str]:
     """A backend whose processes are stopped in the middle of everything."""

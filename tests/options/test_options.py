@@ -231,6 +231,10 @@ SEEN: dict[str, tuple[Callable[[Running], Any], Any]] = {
         ),
         "2s",
     ),
+    "vault_agent_request_timeout": (
+        lambda running: running.sh("backend-1", "systemctl show -P Environment vault-agent").strip(),
+        "VAULT_CLIENT_TIMEOUT=4",
+    ),
 }
 """How each value is seen, and what is to be seen."""
 OUTPUT = (
