@@ -16,10 +16,23 @@ import testinfra
 
 from tools import running as deadlines
 from tools.lab import ROOT
-from tools.running import BIN, Run, active, leader, run_command, wait_until
+from tools.running import BIN, Run, active, leader, members, primary, run_command, wait_until
 from tools.running import Running as LabRunning
 
-__all__ = ["BIN", "GROWTH", "Run", "Running", "Traffic", "active", "journal", "leader", "run_command", "wait_until"]
+__all__ = [
+    "BIN",
+    "GROWTH",
+    "Run",
+    "Running",
+    "Traffic",
+    "active",
+    "journal",
+    "leader",
+    "members",
+    "primary",
+    "run_command",
+    "wait_until",
+]
 
 GROWTH = ROOT / "tests" / "growth.yml"
 

@@ -23,6 +23,7 @@ from plugins.module_utils.server_name import ServerNameAdapter
 ROOT = Path(__file__).resolve().parents[1]
 CONSUL_PORT = 8501
 VAULT_PORT = 8200
+PATRONI_PORT = 8008
 TIMEOUT = 3.0
 
 

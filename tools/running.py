@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import requests
 
-from tools.lab import ROOT, Lab, Machine
+from tools.lab import PATRONI_PORT, ROOT, Lab, Machine
 
 BIN = Path(sys.executable).parent
 RECAP = re.compile(r"^(\S+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)", re.MULTILINE)
@@ -203,8 +203,8 @@ class Running:
         return int(self.api("instances").json()["count"])
 
     def sql(self, statement: str, database: str = "lab") -> str:
-        """What PostgreSQL's superuser reads, on the database machine; the statement goes by stdin."""
-        name = self.names("database")[0]
+        """What PostgreSQL's superuser reads, on the primary; the statement goes by stdin."""
+        name = primary(self) or self.names("database")[0]
         return self.sh(name, f"psql -U postgres -XAtq -v ON_ERROR_STOP=1 -d {database}", statement).strip()
 
 
@@ -227,3 +227,17 @@ def active(running: Running) -> str:
             if health["standby"] is False:
                 return machine.name
     return ""
+
+
+def members(running: Running) -> dict[str, dict[str, Any]]:
+    """The database's machines by name as Patroni knows them (``role``, ``state``, ``lag``), asked of each in turn."""
+    for machine in running.lab.group("database"):
+        with contextlib.suppress(requests.RequestException):
+            answer = running.lab.get(f"https://{machine.address}:{PATRONI_PORT}/cluster", timeout=2)
+            return {member["name"]: member for member in answer.json()["members"]}
+    return {}
+
+
+def primary(running: Running) -> str:
+    """The machine of the database's primary."""
+    return next((name for name, member in members(running).items() if member["role"] == "leader"), "")

@@ -30,13 +30,15 @@ from cryptography import x509
 
 from plugins.module_utils.lab_owner import RefusedError, check_owner, read_owner, this_clone
 from plugins.module_utils.nspawn import machines
-from tools.lab import CONSUL_PORT, ROOT, VAULT_PORT, Lab, LabError, Machine, load
+from tools.lab import CONSUL_PORT, PATRONI_PORT, ROOT, VAULT_PORT, Lab, LabError, Machine, load
 
 GOOD, WARNING, BAD = "good", "warning", "bad"
 # So long a frontend tries one instance after the other: where one hangs, an answer is late, and no failure.
 ANSWERED = 10.0
 # Less than that of a disk is as good as nothing.
 FULL = 0.01
+# Bytes that a replica may be behind the primary.
+LATE = 16 << 20
 # Seconds after which what an instance says of its database is old: a look waits as long as a request.
 OLD = 8.0
 URGENT = datetime.timedelta(days=7)
@@ -211,6 +213,17 @@ def ask_vault_cluster(lab: Lab, timeout: float) -> Any:
                 "period": data.get("period") or data.get("creation_ttl", 0),
                 "voters": [server["node_id"] for server in servers if server["voter"]],
             }
+        except requests.RequestException as caught:
+            error = caught
+    raise error
+
+
+def ask_postgresql(lab: Lab, timeout: float) -> Any:
+    """What Patroni knows of the cluster, from the first machine that answers."""
+    error: Exception = LabError("no machine answers")
+    for machine in lab.group("database"):
+        try:
+            return lab.get(f"https://{machine.address}:{PATRONI_PORT}/cluster", timeout=timeout).json()
         except requests.RequestException as caught:
             error = caught
     raise error
@@ -445,6 +458,44 @@ def judge_token(answer: Answer) -> list[Line]:
     return []
 
 
+def judge_postgresql(machines: Sequence[Machine], answer: Answer) -> list[Line]:
+    """One machine is the primary, the others follow it, and one of these has all that was acknowledged."""
+    if not machines:
+        return []
+    if answer.error:
+        remedy = f"On {machines[0].name}: journalctl -u patroni"
+        return [Line("PostgreSQL", "cluster", "no answer", answer.error, BAD, remedy)]
+    members = {member["name"]: member for member in answer.value["members"]}
+    roles = [member["role"] for member in members.values()]
+    lines = []
+    for machine in machines:
+        member = members.get(machine.name, {"role": "", "state": "not in the cluster"})
+        role, state, late = member["role"], member["state"], member.get("lag", 0)
+        remedy = f"On {machine.name}: journalctl -u patroni"
+        if state not in ("running", "streaming"):
+            lines.append(Line("PostgreSQL", machine.name, state, "", BAD, remedy))
+        elif role == "leader":
+            lines.append(Line("PostgreSQL", machine.name, "primary"))
+        elif "sync_standby" not in roles:
+            detail = "it can't take over yet: it does not have all that was acknowledged"
+            lines.append(Line("PostgreSQL", machine.name, "replica", detail, BAD, remedy))
+        elif not isinstance(late, int) or late > LATE:
+            detail = f"it is {late >> 20} MiB late" if isinstance(late, int) else "nobody knows how late it is"
+            lines.append(Line("PostgreSQL", machine.name, "replica", detail, WARNING, remedy))
+        else:
+            detail = "has all that is acknowledged" if role == "sync_standby" else "follows"
+            lines.append(Line("PostgreSQL", machine.name, "replica", detail))
+        if member.get("pending_restart"):
+            detail = "some of its settings wait for that"
+            lines.append(Line("PostgreSQL", machine.name, "must restart", detail, WARNING, "make up restarts it."))
+    if "leader" not in roles and not any(line.level == BAD for line in lines):
+        lines.append(Line("PostgreSQL", "cluster", "no primary", "an election may be under way", BAD))
+    if answer.value.get("pause"):
+        remedy = f"On {machines[0].name}: patronictl -c /etc/patroni/config.yml resume"
+        lines.append(Line("PostgreSQL", "cluster", "paused", "no machine takes over", WARNING, remedy))
+    return lines
+
+
 def judge_services(lab: Lab, answer: Answer) -> list[Line]:
     """Instances of each service whose checks (and whose node's checks) all pass, against the inventory's count."""
     if answer.error:
@@ -469,9 +520,18 @@ def judge_services(lab: Lab, answer: Answer) -> list[Line]:
         wanted, named = len(lab.group(entry["group"])), 0
         wrong: list[str] = []
         warned: list[str] = []
-        for (node, _), checks in instances.get(service, {}).items():
+
+        def judged(node: str, checks: list[Any]) -> str:
             states = [check["Status"] for check in checks] + [node_states.get(node, "passing")]
-            worst = max(states, key=lambda word: ranks.get(word, 2))
+            return str(max(states, key=lambda word: ranks.get(word, 2)))
+
+        others = instances.get(entry.get("standby", ""), {}).items()
+        standing_by = {node for (node, _), checks in others if judged(node, checks) == "passing"}
+        for (node, _), checks in instances.get(service, {}).items():
+            worst = judged(node, checks)
+            if worst == "critical" and node in standing_by:
+                named += 1
+                continue
             said = next((_said(check) for check in checks if check["Status"] == worst), "")
             # DNS names those with a warning, too.
             named += worst in ("passing", "warning")
@@ -512,7 +572,7 @@ def judge_backends(answers: dict[str, Answer]) -> list[Line]:
         detail = ", ".join(part for part in parts if part)
         if seen["status"] != "up" or old:
             why = f"not looked at for {span(seen['checked_seconds_ago'])}" if old else str(seen["error"] or "")
-            remedy = f"On {name}: journalctl -u backend -u vault-agent; on the database: journalctl -u 'postgresql@*'"
+            remedy = f"On {name}: journalctl -u backend -u vault-agent; on the database: journalctl -u patroni"
             lines.append(Line("Database", name, "away", f"{why[:120]} ({detail})", BAD, remedy))
         elif seen.get("credentials_ending"):
             remedy = f"Is Vault well? On {name}: journalctl -u vault-agent"
@@ -630,6 +690,7 @@ def collect(lab: Lab, timeout: float) -> list[Line]:
         consul = ask(lambda: ask_consul(lab, timeout))
         vaults = {node.name: ask(lambda n=node: ask_vault(lab, n, timeout)) for node in control}  # type: ignore[misc]
         cluster = ask(lambda: ask_vault_cluster(lab, timeout))
+        postgresql = ask(lambda: ask_postgresql(lab, timeout))
         pages = {url: ask(lambda u=url: ask_page(lab, u, timeout)) for url in lab.pages()}  # type: ignore[misc]
         here = [machine for machine in alive if "backend" in lab.services_of(machine)]
         backends = {item.name: ask(lambda m=item: ask_backend(lab, m, timeout)) for item in here}  # type: ignore[misc]
@@ -644,6 +705,7 @@ def collect(lab: Lab, timeout: float) -> list[Line]:
     if any(line.state == "active" for line in vault_lines):
         lines += judge_voters(control, cluster.result())
         lines += judge_token(cluster.result())
+    lines += judge_postgresql(lab.group("database"), postgresql.result())
     lines += judge_services(lab, consul.result())
     instances = {name: future.result() for name, future in backends.items()}
     lines += judge_backends(instances)

@@ -12,6 +12,7 @@ description:
   - "What community.postgresql lacks: a membership with ADMIN OPTION, a password that is compared with the stored
     SCRAM verifier instead of being set each time, SQL files that are run once; and one call instead of a dozen."
   - Runs on the server's host, with C(psycopg2), over the local socket.
+  - A server that follows another one is left alone. What it holds comes from there.
 options:
   user:
     description: Whom to log in as.
@@ -203,7 +204,7 @@ def main() -> None:
     applied: list[str] = []
     for item in module.params["objects"]:
         try:
-            if in_place(server, item):
+            if server.first("postgres", "SELECT pg_is_in_recovery()") or in_place(server, item):
                 continue
             if not module.check_mode:
                 put_in_place(server, item)

@@ -18,7 +18,7 @@ def broken(tmp_path: Path) -> Path:
     shipped = yaml.safe_load((ROOT / "inventories" / "containers" / "hosts.yml").read_text(encoding="utf-8"))
     children = shipped["lab"]["children"]
     children["control"]["hosts"].pop("control-3")
-    children["database"]["hosts"]["database-2"] = {"lab_index": 300}
+    children["database"]["hosts"] |= {f"database-{number}": {"lab_index": 298 + number} for number in (2, 3, 4)}
     children["frontend"]["hosts"] = {}
     children["backend"]["hosts"]["backend-2"] = {
         "lab_index": 101,
@@ -39,7 +39,7 @@ def test_all_problems_are_said_at_once(running: Running, broken: Path, arguments
     assert run.code != 0
     for sentence in (
         "Group 'control' has 2 machines",
-        "Group 'database' has 2 machines",
+        "Group 'database' has 4 machines",
         "Group 'frontend' is empty",
         "lab_index is 300",
         "lab_index 101 is backend-1's already",

@@ -285,12 +285,11 @@ def test_the_page_says_that_nothing_answers_and_when_it_is_over(running: Running
 def test_the_page_says_that_nobody_can_write(running: Running, open_page: Open, view: Any) -> None:
     """Also to who only reads."""
     wait_until(lambda: live(view), 10, "the page is live")
-    database = running.names("database")[0]
     written = []
 
     def set_read_only(words: str) -> None:
-        command = f"ALTER SYSTEM {words}"
-        running.sh(database, f"cd / && runuser -u postgres -- psql -qc '{command}' && systemctl reload postgresql")
+        running.sql(f"ALTER SYSTEM {words}")
+        running.sql("SELECT pg_reload_conf()")
 
     def refused() -> bool:
         answer = running.api("notes", "POST", json={"text": "Nobody reads this"})
@@ -315,13 +314,13 @@ def test_the_page_says_that_nobody_can_write(running: Running, open_page: Open, 
 def test_the_page_says_that_the_database_is_away(running: Running, view: Any, notes: Callable[[str], int]) -> None:
     wait_until(lambda: live(view), 10, "the page is live")
     database = running.names("database")[0]
-    running.sh(database, "systemctl stop postgresql")
+    running.sh(database, "systemctl stop patroni")
     try:
         wait_until(lambda: problem(view) == "The database does not answer", 20, "the page says it")
         assert text(view, "#count") == str(len(running.names("backend"))), "the instances themselves are well"
         assert text(view, "#way-database") == "Not reachable"
     finally:
-        running.sh(database, "systemctl start postgresql")
+        running.sh(database, "systemctl start patroni")
     wait_until(lambda: problem(view) == "", 30, "the message goes away")
     wait_until(lambda: running.api("notes").status_code == 200, 20, "the notes can be read")
     notes("After the database came back")

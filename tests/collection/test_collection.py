@@ -41,7 +41,7 @@ SHOWS = {
     "dnsmasq": ("grep nameserver /etc/resolv.conf; dig +short CH TXT version.bind", r"nameserver 127.0.0.1\n\"dnsmasq"),
     "postgresql": (
         "openssl s_client -starttls postgres -connect {address}:5432 -verify_hostname db.example.org "
-        "-verify_return_error -CAfile /etc/postgresql/*/main/tls/ca.pem </dev/null",
+        "-verify_return_error -CAfile /etc/patroni/tls/ca.pem </dev/null",
         r"Verified peername: db.example.org",
     ),
 }

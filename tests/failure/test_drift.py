@@ -65,7 +65,10 @@ def test_a_unit_in_a_crash_loop_is_not_fine(running: Running, crashing: str) -> 
 def test_packages_that_were_cut_off_are_put_right(running: Running) -> None:
     """A dpkg was killed: a package is missing, and what it had to do yet stands where it notes that."""
     name = running.names("database")[0]
-    running.sh(name, "dpkg --remove python3-psycopg2 && dpkg-query --status netbase > /var/lib/dpkg/updates/0000")
+    running.sh(
+        name,
+        "dpkg --remove --force-depends python3-psycopg2 && dpkg-query --status netbase > /var/lib/dpkg/updates/0000",
+    )
     refused = running.attempt(name, "apt-get install --yes --no-install-recommends python3-psycopg2")
     assert "dpkg was interrupted" in refused.stderr
     running.playbook("site.yml", "--tags", "postgresql", "--limit", name).require()

@@ -19,7 +19,7 @@ def scene(running: Running) -> Scene:
 
 
 @pytest.mark.late(12)
-@pytest.mark.journal("backend@backend", "vault-agent@backend", "nginx@frontend", "postgresql@*@database")
+@pytest.mark.journal("backend@backend", "vault-agent@backend", "nginx@frontend", "patroni@database")
 @pytest.mark.timeout(200)
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault.quick], ids=lambda fault: fault.name)
 def test_marks_hold_while_it_breaks(scene: Scene, fault: Fault) -> None:

@@ -167,14 +167,14 @@ def test_the_hung_backend_is_back_after_it_goes_on(running: Running) -> None:
 
 
 @pytest.mark.late(11)
-@pytest.mark.journal("postgresql@database", "backend@backend")
+@pytest.mark.journal("patroni@database", "backend@backend")
 @pytest.mark.timeout(180)
 def test_the_database_restarts(running: Running) -> None:
     """Instances stay in DNS meanwhile (their health is their own), and work again without a restart."""
     names = running.names("backend")
     pids = {name: running.sh(name, "systemctl show -P MainPID backend") for name in names}
     with Traffic(running, path="status", count=200, rate=20, seconds=30) as traffic:
-        running.sh(running.names("database")[0], "systemctl restart postgresql")
+        running.sh(running.names("database")[0], "systemctl restart patroni")
         wait_until(lambda: running.api("notes").status_code == 200, 20, "the notes can be read again")
     traffic.require_no_failure(least=100)
     created = running.api("notes", "POST", json={"text": "after the restart"})
@@ -185,13 +185,12 @@ def test_the_database_restarts(running: Running) -> None:
 
 
 @pytest.mark.late(11)
-@pytest.mark.journal("postgresql@database", "backend@backend")
+@pytest.mark.journal("patroni@database", "backend@backend")
 @pytest.mark.timeout(180)
 def test_without_a_database_the_api_says_so(running: Running) -> None:
     database = running.names("database")[0]
-    running.sh(database, "systemctl stop postgresql")
+    running.sh(database, "systemctl stop patroni")
     try:
-        # The unit that is named only passes the order on.
         wait_until(lambda: running.api("notes", timeout=15).status_code == 503, 15, "the notes can't be read")
         assert running.api("notes", timeout=15).json()["error"]["message"]
         assert running.api("status").status_code == 200
@@ -210,7 +209,7 @@ def test_without_a_database_the_api_says_so(running: Running) -> None:
         assert lines["Page", running.page]["state"] == "no notes"
         assert lines["Services", "backend"]["level"] == "warning"
     finally:
-        running.sh(database, "systemctl start postgresql")
+        running.sh(database, "systemctl start patroni")
     wait_until(lambda: running.api("notes").status_code == 200, 30, "the notes can be read again")
     running.wait_healthy(30)
 

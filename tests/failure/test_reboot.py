@@ -8,7 +8,7 @@ from tests.running import Running, wait_until
 
 
 @pytest.mark.late(13)
-@pytest.mark.journal("consul@lab", "vault@control", "vault-agent@backend", "backend@backend", "postgresql@database")
+@pytest.mark.journal("consul@lab", "vault@control", "vault-agent@backend", "backend@backend", "patroni@database")
 @pytest.mark.timeout(400)
 def test_all_machines_reboot_at_once(running: Running) -> None:
     note = running.api("notes", "POST", json={"text": "before the reboot"}).json()["note"]["id"]

@@ -197,6 +197,12 @@ SEEN: dict[str, tuple[Callable[[Running], Any], Any]] = {
     "frontend_notes_read_timeout": (lambda running: nginx(running, "proxy_read_timeout").split()[1], "20s"),
     "postgresql_max_connections": (lambda running: running.sql("show max_connections"), "90"),
     "postgresql_shared_buffers": (lambda running: running.sql("show shared_buffers"), "48MB"),
+    "postgresql_patroni_multiplier": (
+        lambda running: running.lab.get(f"https://{running.lab.machine('database-1').address}:8008/config").json()[
+            "ttl"
+        ],
+        40,
+    ),
     "postgresql_settings": (lambda running: running.sql("show deadlock_timeout"), "2s"),
     "vault_raft_performance_multiplier": (
         lambda running: vault_settings(running)["storage"]["raft"]["performance_multiplier"],

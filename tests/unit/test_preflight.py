@@ -51,7 +51,7 @@ def test_a_good_inventory_has_no_problems() -> None:
         ),
         ("control", [f"control-{number}" for number in range(7)], "make it 1, 3 or 5"),
         ("control", [], "Group 'control' is empty"),
-        ("database", ["database-1", "database-2"], "there is no replication: make it 1."),
+        ("database", [f"database-{number}" for number in range(4)], "makes each write wait: make it 1, 2 or 3."),
         ("backend", [], "Group 'backend' is empty: add at least one host to it, such as backend-1"),
         ("frontend", [], "Group 'frontend' is empty"),
         ("backend", ["frontend-1"], "frontend-1 is in the groups backend and frontend"),

@@ -136,6 +136,62 @@ def lab_of(*machines: Machine) -> Lab:
     return Lab("lab", Path(), "containers", "", "", machines, here)
 
 
+def test_of_a_service_with_a_standby_one_instance_has_its_own_name() -> None:
+    services = {
+        "postgresql": {"group": "database", "units": ["patroni"], "port": 5432, "standby": "postgresql-replica"}
+    }
+    lab = Lab("lab", Path(), "containers", "", "", tuple(DATABASES), services)
+
+    def judged(*states: str) -> Line:
+        places = [(name, service) for name in ("database-1", "database-2") for service in NAMES]
+        checks = [node_check("database-1"), node_check("database-2")]
+        checks += [service_check(*place, state) for place, state in zip(places, states, strict=True)]
+        (line,) = status.judge_services(lab, consul(**{"health/state/any": checks}))
+        return line
+
+    well = judged("passing", "critical", "critical", "passing")
+    assert (well.state, well.level) == ("2/2", GOOD)
+    alone = judged("passing", "critical", "critical", "critical")
+    assert (alone.state, alone.level) == ("1/2", BAD)
+
+
+NAMES = ("postgresql", "postgresql-replica")
+DATABASES = [Machine(f"database-{number}", "database", f"10.0.0.2{number}") for number in (1, 2)]
+
+
+def cluster(*members: tuple[str, str, str], **more: Any) -> Answer:
+    """What Patroni says of members: name, role, state."""
+    keys = ("name", "role", "state")
+    return Answer({"members": [{**dict(zip(keys, member, strict=True)), "lag": 0} for member in members], **more})
+
+
+WELL = (("database-1", "leader", "running"), ("database-2", "sync_standby", "running"))
+
+
+def test_a_database_with_a_replica_that_can_take_over_is_well() -> None:
+    lines = status.judge_postgresql(DATABASES, cluster(*WELL))
+    assert [(line.name, line.state, line.level) for line in lines] == [
+        ("database-1", "primary", GOOD),
+        ("database-2", "replica", GOOD),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("answer", "name", "state", "level"),
+    [
+        (cluster(WELL[0]), "database-2", "not in the cluster", BAD),
+        (cluster(WELL[0], ("database-2", "replica", "streaming")), "database-2", "replica", BAD),
+        (cluster(WELL[0], ("database-2", "sync_standby", "start failed")), "database-2", "start failed", BAD),
+        (cluster(("database-1", "sync_standby", "running"), WELL[1]), "cluster", "no primary", BAD),
+        (cluster(*WELL, pause=True), "cluster", "paused", WARNING),
+        (Answer(error="connection refused"), "cluster", "no answer", BAD),
+    ],
+)
+def test_a_database_that_could_lose_its_primary_says_so(answer: Answer, name: str, state: str, level: str) -> None:
+    lines = [line for line in status.judge_postgresql(DATABASES, answer) if line.level != GOOD]
+    assert [(line.name, line.state, line.level) for line in lines] == [(name, state, level)]
+
+
 @pytest.mark.parametrize(("state", "count", "level"), [("warning", "1/1", WARNING), ("critical", "0/1", BAD)])
 def test_a_check_that_does_not_pass_says_why(state: str, count: str, level: str) -> None:
     """DNS names an instance with a warning: nobody is refused because of it."""

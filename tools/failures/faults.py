@@ -27,7 +27,7 @@ from tools.status import GOOD
 
 SERVICE_FILE = "/run/secrets/pg_service.conf"
 CERTIFICATE_FILE = "/etc/nginx/tls/nginx.pem"
-POSTGRESQL = "postgresql@*"
+POSTGRESQL = "patroni"
 NO_FAILURE = Marks()
 GUNICORN = Marks(out=2, p99=0.3)
 MACHINE = Marks(out=4, p99=0.5)
@@ -237,10 +237,10 @@ def small_data(scene: Scene) -> None:
     """Move PostgreSQL's data to a small disk."""
     scene.sh(
         scene.database,
-        "set -e; data=$(psql -U postgres -XAtqc 'SHOW data_directory'); systemctl stop 'postgresql@*';"
+        "set -e; data=$(psql -U postgres -XAtqc 'SHOW data_directory'); systemctl stop patroni;"
         " mount -t tmpfs -o size=256m tmpfs /mnt; cp -a $data/. /mnt/;"
         " chown --reference=$data /mnt; chmod --reference=$data /mnt; echo $data > /run/small-data;"
-        " mount --bind /mnt $data; systemctl start postgresql",
+        " mount --bind /mnt $data; systemctl start patroni",
     )
 
 
@@ -248,9 +248,9 @@ def roomy_data(scene: Scene) -> None:
     """Move it back."""
     scene.sh(
         scene.database,
-        "set -e; test -e /run/small-data || exit 0; data=$(cat /run/small-data); systemctl stop 'postgresql@*';"
+        "set -e; test -e /run/small-data || exit 0; data=$(cat /run/small-data); systemctl stop patroni;"
         " umount $data; find $data -mindepth 1 -delete; cp -a /mnt/. $data/; umount /mnt; rm /run/small-data;"
-        " systemctl start postgresql",
+        " systemctl start patroni",
     )
 
 
@@ -524,7 +524,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "postgresql-restarted",
         "PostgreSQL restarted",
-        lambda scene: scene.sh(scene.database, "systemctl restart postgresql"),
+        lambda scene: scene.sh(scene.database, "systemctl restart patroni"),
         DATABASE,
         more=not_restarted,
     ),

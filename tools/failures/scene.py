@@ -11,7 +11,7 @@ from typing import NamedTuple
 from tools import status
 from tools.failures.client import Request
 from tools.failures.machines import Machines, machines_of
-from tools.running import Running, wait_until
+from tools.running import Running, primary, wait_until
 
 LEAST = 5.0
 """Seconds of requests that are measured at least, from the moment at which something broke."""
@@ -139,8 +139,8 @@ class Scene(Running):
 
     @property
     def database(self) -> str:
-        """The database's machine."""
-        return self.names("database")[0]
+        """The machine of the database's primary."""
+        return primary(self) or self.names("database")[0]
 
     def each(self, group: str, command: str, timeout: float = 60) -> None:
         """Run a command on all machines of a group at once; it must succeed."""

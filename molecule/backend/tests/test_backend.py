@@ -143,7 +143,7 @@ def test_no_other_account_reaches_gunicorn_without_nginx(running: Running) -> No
 @pytest.mark.usefixtures("serving")
 def test_health_waits_for_nobody(running: Running) -> None:
     """More requests than it has threads, waiting for a database that is away: /health is answered at once."""
-    running.sh("database-1", "systemctl stop postgresql")
+    running.sh("database-1", "systemctl stop patroni")
     try:
         wait_until(lambda: ask(running, "api/notes").status_code == 503, 15, "notes cannot be read")
         with ThreadPoolExecutor(60) as pool:
@@ -154,7 +154,7 @@ def test_health_waits_for_nobody(running: Running) -> None:
                 assert time.monotonic() - began < 1
             assert {told.result().status_code for told in waiting} == {503}
     finally:
-        running.sh("database-1", "systemctl start postgresql")
+        running.sh("database-1", "systemctl start patroni")
     wait_until(lambda: ask(running, "api/notes").status_code == 200, 30, "notes can be read again")
 
 
@@ -179,7 +179,7 @@ def test_a_changed_password_needs_no_restart(running: Running, serving: str) -> 
 
 @pytest.mark.usefixtures("serving")
 def test_a_stopped_database_leaves_the_instance_healthy(running: Running) -> None:
-    running.sh("database-1", "systemctl stop postgresql")
+    running.sh("database-1", "systemctl stop patroni")
     try:
         wait_until(lambda: ask(running, "api/notes").status_code == 503, 15, "notes cannot be read")
         # Consul says it of the instance, and goes on to name it.
@@ -188,7 +188,7 @@ def test_a_stopped_database_leaves_the_instance_healthy(running: Running) -> Non
         assert ask(running, "api/instances").json()["count"] == 1
         assert found(running)
     finally:
-        running.sh("database-1", "systemctl start postgresql")
+        running.sh("database-1", "systemctl start patroni")
     wait_until(lambda: ask(running, "api/notes").status_code == 200, 30, "notes can be read again")
     wait_until(lambda: states(running) == [(HOST, "passing")], 10, "Consul warns no more")
 
@@ -196,7 +196,7 @@ def test_a_stopped_database_leaves_the_instance_healthy(running: Running) -> Non
 @pytest.mark.usefixtures("serving")
 def test_a_hung_database_keeps_nobody_waiting(running: Running) -> None:
     """Whoever asks has an answer within 5 s, more at a time than it has connections; then all goes on at once."""
-    unit = running.sh("database-1", "systemctl list-units --plain --no-legend 'postgresql@*' | cut -d' ' -f1").strip()
+    unit = "patroni.service"
     pid = running.sh(HOST, "systemctl show -P MainPID backend")
 
     def one(number: int) -> tuple[float, int]:
