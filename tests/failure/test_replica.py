@@ -118,11 +118,10 @@ def test_the_primarys_machine_dies(grown: Running) -> None:
         time.sleep(2)
         machines.kill([before])
         try:
-            began = time.monotonic()
+            time.sleep(1)
             wait_until(
                 lambda: grown.api("notes", "POST", json={"text": word}).status_code == 201, 30, "it takes writes"
             )
-            print(f"writes again after {time.monotonic() - began:.1f} s")
         finally:
             machines.start([before])
         wait_until(lambda: members(grown)[before]["role"] == "sync_standby", 40, f"{before} follows")
