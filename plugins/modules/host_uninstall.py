@@ -71,6 +71,7 @@ UNITS = (
     "vault-unseal.service",
     "vault.service",
     "patroni.service",
+    "postgresql@*.service",  # of a lab before Patroni
     "consul.service",
     "dnsmasq.service",
 )
@@ -94,8 +95,9 @@ PATHS = (
     "/etc/systemd/system/consul.service",
     "/etc/systemd/system/dnsmasq.service",
     "/etc/systemd/system/nginx.service.d/unit.conf",
-    "/etc/systemd/system/php*-fpm.service.d/frontend.conf",
     "/etc/systemd/system/patroni.service.d/server.conf",
+    "/etc/systemd/system/php*-fpm.service.d/frontend.conf",
+    "/etc/systemd/system/postgresql@.service.d/server.conf",  # of a lab before Patroni
     "/etc/systemd/system/vault-agent-refused.path",
     "/etc/systemd/system/vault-agent-refused.service",
     "/etc/systemd/system/vault-agent.service",
@@ -132,6 +134,7 @@ FOLDERS = (
     "/etc/patroni",
     "/etc/postgresql-common",
     "/etc/systemd/system/patroni.service.d",
+    "/etc/systemd/system/postgresql@.service.d",
     "/var/www/html",
     "/var/www",
 )
