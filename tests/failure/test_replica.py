@@ -103,7 +103,7 @@ def test_a_replica_is_made_of_the_primary(grown: Running) -> None:
 
 def test_a_planned_switchover_fails_no_request(grown: Running) -> None:
     with Writer(grown) as writer:
-        time.sleep(2)
+        wait_until(lambda: len(writer.waited) > RATE, 10, "notes are written")
         grown.playbook("playbooks/switchover.yml", "-e", "to=database-2").require()
         wait_until(lambda: primary(grown) == "database-2", 10, "database-2 is the primary")
         grown.wait_healthy(60)
@@ -115,10 +115,10 @@ def test_the_primarys_machine_dies(grown: Running) -> None:
     """Nothing that was acknowledged is lost, and it follows the other one when it is back."""
     machines, before, word = Containers(grown), primary(grown), uuid.uuid4().hex
     with Writer(grown) as writer:
-        time.sleep(2)
+        wait_until(lambda: len(writer.waited) > RATE, 10, "notes are written")
         machines.kill([before])
         try:
-            time.sleep(1)
+            time.sleep(1)  # Not a write that was under way.
             wait_until(
                 lambda: grown.api("notes", "POST", json={"text": word}).status_code == 201, 30, "it takes writes"
             )
