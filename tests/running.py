@@ -49,6 +49,15 @@ class Running(LabRunning):
             self.hosts[name] = testinfra.get_host(f"ssh://{name}", ssh_config=str(self.ssh_config))
         return self.hosts[name]
 
+    def wait_database(self, seconds: float) -> None:
+        """Wait until each backend has its database, so that notes can be written too."""
+
+        def up() -> bool:
+            answers = [self.backend(machine, "api/status").json() for machine in self.lab.group("backend")]
+            return all(answer["database"]["status"] == "up" for answer in answers)
+
+        wait_until(up, seconds, "each backend has its database")
+
     def checks(self, service: str) -> list[str]:
         """How Consul sees a service's instances: a word for each check."""
         return sorted(check["Status"] for check in self.lab.consul().health.checks(service)[1])

@@ -32,10 +32,10 @@ from tools.lab import ROOT, LabError, load
 BIN = Path(sys.executable).parent
 CONTAINERS = ROOT / "inventories" / "containers"
 KIBIBYTES_PER_MEBIBYTE = 1024
-# What a lab of any size has besides its backends: how many machines, and the first one's lab_index.
-OTHERS = {"control": (3, 11), "database": (1, 20), "frontend": (1, 21)}
+# What a lab of any size has besides its backends: the lab_index of each machine.
+OTHERS = {"control": (11, 12, 13), "database": (20, 251), "frontend": (21,)}
 FIRST_BACKEND = 101
-SMALL = 7
+SMALL = 8
 # Seconds of the first run and the next, by the number of machines.
 MARKS = {SMALL: (60.0, 15.0), 25: (180.0, 45.0)}
 STATUS_RUNS = 10
@@ -132,8 +132,8 @@ def write_inventory(folder: Path, backends: int) -> None:
         if path.name != "hosts.yml" and not (folder / path.name).is_symlink():
             (folder / path.name).symlink_to(path)
     groups = {
-        group: {"hosts": {f"{group}-{number + 1}": {"lab_index": first + number} for number in range(count)}}
-        for group, (count, first) in {**OTHERS, "backend": (backends, FIRST_BACKEND)}.items()
+        group: {"hosts": {f"{group}-{number}": {"lab_index": index} for number, index in enumerate(indexes, 1)}}
+        for group, indexes in {**OTHERS, "backend": range(FIRST_BACKEND, FIRST_BACKEND + backends)}.items()
     }
     # Whoever asks for fifty knows his memory; preflight asks for three times of what idle machines take.
     variables = {"lab_preflight_skip": ["memory"]}
@@ -196,7 +196,7 @@ def measure(folder: Path, machines: int) -> Iterator[str]:
     """The tables, each as soon as it is known."""
     inventory = str(folder)
     playbook = ("ansible-playbook", "-i", inventory)
-    backends = machines - sum(count for count, _ in OTHERS.values())
+    backends = machines - sum(len(indexes) for indexes in OTHERS.values())
     write_inventory(folder, backends)
     lab = load([inventory])
     up_mark, again_mark = MARKS.get(machines, (None, None))

@@ -10,13 +10,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import requests
 
-from tools.lab import PATRONI_PORT, ROOT, Lab, Machine
+from tools.lab import ROOT, Lab, LabError, Machine
+from tools.status import ask_postgresql
 
 BIN = Path(sys.executable).parent
 RECAP = re.compile(r"^(\S+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)", re.MULTILINE)
@@ -135,6 +137,11 @@ class Running:
             check=False,
         )
 
+    def each(self, group: str, command: str, timeout: float = 60) -> None:
+        """Run a command on all machines of a group at once; it must succeed."""
+        with ThreadPoolExecutor(len(self.names(group))) as pool:
+            list(pool.map(lambda name: self.sh(name, command, timeout=timeout), self.names(group)))
+
     def names(self, group: str) -> list[str]:
         """The names of a group's machines."""
         return [machine.name for machine in self.lab.group(group)]
@@ -231,10 +238,8 @@ def active(running: Running) -> str:
 
 def members(running: Running) -> dict[str, dict[str, Any]]:
     """The database's machines by name as Patroni knows them (``role``, ``state``, ``lag``), asked of each in turn."""
-    for machine in running.lab.group("database"):
-        with contextlib.suppress(requests.RequestException):
-            answer = running.lab.get(f"https://{machine.address}:{PATRONI_PORT}/cluster", timeout=2)
-            return {member["name"]: member for member in answer.json()["members"]}
+    with contextlib.suppress(requests.RequestException, LabError):
+        return {member["name"]: member for member in ask_postgresql(running.lab, 2)["members"]}
     return {}
 
 

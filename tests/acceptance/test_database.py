@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.running import Running, Traffic, wait_until
+from tests.running import Running, Traffic, primary, wait_until
 
 MAX_TTL = 90
 LARGEST = 50
@@ -85,9 +85,8 @@ def test_passwords_are_scram(running: Running) -> None:
 def test_a_backends_user_cannot(running: Running, statement: str) -> None:
     """As the role itself, by the superuser's SET ROLE: its password never leaves the machine."""
     user = user_of(running, running.names("backend")[0])
-    database = running.names("database")[0]
     done = running.attempt(
-        database,
+        primary(running),
         "psql -U postgres -XAtq -v ON_ERROR_STOP=1 -d lab",
         f'set session authorization "{user}";\nbegin;\n{statement};\nrollback;',
     )

@@ -313,15 +313,14 @@ def test_the_page_says_that_nobody_can_write(running: Running, open_page: Open, 
 @pytest.mark.timeout(180)
 def test_the_page_says_that_the_database_is_away(running: Running, view: Any, notes: Callable[[str], int]) -> None:
     wait_until(lambda: live(view), 10, "the page is live")
-    database = running.names("database")[0]
-    running.sh(database, "systemctl stop patroni")
+    running.each("database", "systemctl stop patroni")
     try:
         wait_until(lambda: problem(view) == "The database does not answer", 20, "the page says it")
         assert text(view, "#count") == str(len(running.names("backend"))), "the instances themselves are well"
         assert text(view, "#way-database") == "Not reachable"
     finally:
-        running.sh(database, "systemctl start patroni")
+        running.each("database", "systemctl start patroni")
     wait_until(lambda: problem(view) == "", 30, "the message goes away")
-    wait_until(lambda: running.api("notes").status_code == 200, 20, "the notes can be read")
+    running.wait_database(20)
     notes("After the database came back")
     wait_until(lambda: "After the database came back" in texts(view, ".note-text"), SECONDS, "the page goes on")

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.running import Running, Traffic, active, leader, wait_until
+from tests.running import Running, Traffic, active, leader, primary, wait_until
 
 
 @pytest.mark.late(10)
@@ -174,8 +174,8 @@ def test_the_database_restarts(running: Running) -> None:
     names = running.names("backend")
     pids = {name: running.sh(name, "systemctl show -P MainPID backend") for name in names}
     with Traffic(running, path="status", count=200, rate=20, seconds=30) as traffic:
-        running.sh(running.names("database")[0], "systemctl restart patroni")
-        wait_until(lambda: running.api("notes").status_code == 200, 20, "the notes can be read again")
+        running.sh(primary(running), "systemctl restart patroni")
+        running.wait_database(20)
     traffic.require_no_failure(least=100)
     created = running.api("notes", "POST", json={"text": "after the restart"})
     assert created.status_code == 201
@@ -188,8 +188,7 @@ def test_the_database_restarts(running: Running) -> None:
 @pytest.mark.journal("patroni@database", "backend@backend")
 @pytest.mark.timeout(180)
 def test_without_a_database_the_api_says_so(running: Running) -> None:
-    database = running.names("database")[0]
-    running.sh(database, "systemctl stop patroni")
+    running.each("database", "systemctl stop patroni")
     try:
         wait_until(lambda: running.api("notes", timeout=15).status_code == 503, 15, "the notes can't be read")
         assert running.api("notes", timeout=15).json()["error"]["message"]
@@ -209,8 +208,8 @@ def test_without_a_database_the_api_says_so(running: Running) -> None:
         assert lines["Page", running.page]["state"] == "no notes"
         assert lines["Services", "backend"]["level"] == "warning"
     finally:
-        running.sh(database, "systemctl start patroni")
-    wait_until(lambda: running.api("notes").status_code == 200, 30, "the notes can be read again")
+        running.each("database", "systemctl start patroni")
+    running.wait_database(30)
     running.wait_healthy(30)
 
 

@@ -16,6 +16,7 @@ pytestmark = [
     pytest.mark.timeout(180),
     pytest.mark.journal("backend@backend", "vault-agent@backend", "vault-agent-refused@backend"),
 ]
+RELOAD = "psql -U postgres -qc 'SELECT pg_reload_conf()' > /dev/null"
 HEALED = 5.0
 """Seconds in which all instances have new credentials, and serve."""
 
@@ -97,15 +98,13 @@ def test_new_credentials_come_within_5_seconds(running: Running, harm: Callable[
 
 def test_a_login_that_nothing_heals_is_red_and_costs_vault_little(running: Running) -> None:
     """PostgreSQL refuses whoever comes: `make status` and the page say so, and the agents fetch ever more seldom."""
-    name, database = running.names("backend")[0], running.names("database")[0]
+    name = running.names("backend")[0]
     hba = running.sql("SHOW hba_file", "postgres")
     began = running.sh(name, "date +%s").strip()
-    running.sh(database, f"cp -p {hba} /root/hba && sed -i 's/^hostssl/# hostssl/' {hba}")
+    refuse = f"cp -p {hba} /root/hba && sed -i '/^hostssl *lab /s/^/# /' {hba} && {RELOAD}"
+    end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename LIKE 'v-%'"
+    running.each("database", f'{refuse} && psql -U postgres -qc "{end}" > /dev/null')
     try:
-        running.sql(
-            "SELECT pg_reload_conf(); SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename LIKE 'v-%'",
-            "postgres",
-        )
         wait_until(lambda: seen(running, name)["status"] == "down", HEALED, "the instance says that it has no database")
         status = json.loads(running.status().stdout)
         assert (status["healthy"], status["verdict"]) == (False, "unhealthy"), status
@@ -114,9 +113,8 @@ def test_a_login_that_nothing_heals_is_red_and_costs_vault_little(running: Runni
         assert running.api("notes").status_code == 503
         time.sleep(15)
     finally:
-        running.sh(database, f"cat /root/hba > {hba}; rm /root/hba")
-        running.sql("SELECT pg_reload_conf()", "postgres")
-    wait_until(lambda: running.api("notes").status_code == 200, 10, "the notes can be read again")
+        running.each("database", f"cat /root/hba > {hba}; rm /root/hba; {RELOAD}")
+    running.wait_database(10)
     said = running.sh(name, f"journalctl --since=@{began} -u vault-agent-refused -o cat | grep -c fetching").strip()
     assert int(said) <= 4
     assert running.sh(name, "systemctl list-units --failed --plain --no-legend") == ""

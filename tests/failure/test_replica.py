@@ -1,20 +1,17 @@
-"""The database gets a second machine, loses its primary, and is one machine again, while notes are written."""
+"""The database loses its primary, is one machine only, and gets a second one again, while notes are written."""
 
 from __future__ import annotations
 
 import threading
 import time
 import uuid
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
 
-from tests.running import Running, members, primary, wait_until
+from tests.running import Running, Traffic, members, primary, wait_until
 from tools.failures.machines import Containers
-from tools.lab import ROOT, load
-from tools.running import ssh_config
 
 pytestmark = [
     pytest.mark.late(13),
@@ -23,6 +20,8 @@ pytestmark = [
 ]
 RATE = 20
 """Writes in a second."""
+SWITCHOVER = 4.0
+"""Seconds that a write may wait while another machine is made the primary."""
 
 
 class Writer:
@@ -77,64 +76,73 @@ class Writer:
 
 
 @pytest.fixture(scope="module")
-def grown(running: Running, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """The lab with a line more in its inventory; database-1 is alone again afterwards."""
-    if running.lab.kind != "containers":
-        pytest.skip("another machine is made on this computer")
-    inventory = [*running.inventory, str(ROOT / "tests/replica.yml")]
-    lab = load(inventory)
-    more = Running(lab, inventory, running.extra, ssh_config(lab, tmp_path_factory.mktemp("replica")))
-    with Writer(running) as writer:
-        more.playbook("site.yml", "--limit", "database").require()
-        more.wait_healthy(60)
-    writer.judge(5)
-    yield more
-    running.playbook("playbooks/remove.yml", "-e", "machine=database-2", inventory=inventory).require()
-    running.wait_healthy(60)
+def lab(running: Running) -> Running:
+    """The lab, whose database has two machines."""
+    if running.lab.kind != "containers" or running.names("database") != ["database-1", "database-2"]:
+        pytest.skip("two machines of the database on this computer are needed")
+    return running
 
 
-def test_a_replica_is_made_of_the_primary(grown: Running) -> None:
-    """No write failed meanwhile (see the fixture)."""
-    assert {name: member["role"] for name, member in members(grown).items()} == {
-        "database-1": "leader",
-        "database-2": "sync_standby",
-    }
+def hand_over(running: Running, name: str) -> None:
+    """Make a machine the primary, as an operator does."""
+    if primary(running) != name:
+        running.playbook("playbooks/switchover.yml", "-e", f"to={name}").require()
+        running.wait_healthy(60)
 
 
-def test_a_planned_switchover_fails_no_request(grown: Running) -> None:
-    with Writer(grown) as writer:
+def test_one_leads_and_the_other_has_all_that_is_acknowledged(lab: Running) -> None:
+    assert sorted(member["role"] for member in members(lab).values()) == ["leader", "sync_standby"]
+
+
+def test_a_planned_switchover_fails_no_request(lab: Running) -> None:
+    hand_over(lab, "database-1")
+    with Writer(lab) as writer:
         wait_until(lambda: len(writer.waited) > RATE, 10, "notes are written")
-        grown.playbook("playbooks/switchover.yml", "-e", "to=database-2").require()
-        wait_until(lambda: primary(grown) == "database-2", 10, "database-2 is the primary")
-        grown.wait_healthy(60)
-    writer.judge(5)
-    assert grown.lab.vault().read("database/creds/backend-1"), "Vault makes users on the new one"
+        hand_over(lab, "database-2")
+    writer.judge(SWITCHOVER)
+    assert lab.lab.vault().read("database/creds/backend-1"), "Vault makes users on the new one"
+    server = {lab.backend(machine, "api/status").json()["database"]["server"] for machine in lab.lab.group("backend")}
+    assert server == {lab.lab.machine("database-2").address}
 
 
-def test_the_primarys_machine_dies(grown: Running) -> None:
-    """Nothing that was acknowledged is lost, and it follows the other one when it is back."""
-    machines, before, word = Containers(grown), primary(grown), uuid.uuid4().hex
-    with Writer(grown) as writer:
+def test_the_primarys_machine_dies(lab: Running) -> None:
+    """Nothing that was acknowledged is lost, notes are read meanwhile, and it follows the other one when it is back."""
+    machines, before, word = Containers(lab), primary(lab), uuid.uuid4().hex
+    with Traffic(lab, path="notes?limit=1", count=600, rate=10, seconds=60) as readers, Writer(lab) as writer:
         wait_until(lambda: len(writer.waited) > RATE, 10, "notes are written")
         machines.kill([before])
         try:
             time.sleep(1)  # Not a write that was under way.
-            wait_until(
-                lambda: grown.api("notes", "POST", json={"text": word}).status_code == 201, 30, "it takes writes"
-            )
+            wait_until(lambda: lab.api("notes", "POST", json={"text": word}).status_code == 201, 30, "it takes writes")
+            readers.stop()
         finally:
             machines.start([before])
-        wait_until(lambda: members(grown)[before]["role"] == "sync_standby", 40, f"{before} follows")
+        wait_until(lambda: members(lab)[before]["role"] == "sync_standby", 40, f"{before} follows")
     writer.judge(15, failures=True)
-    grown.sql(f"DELETE FROM notes WHERE text = '{word}'")
-    grown.wait_healthy(60)
+    readers.require_no_failure(least=20)
+    lab.sql(f"DELETE FROM notes WHERE text = '{word}'")
+    lab.wait_healthy(60)
 
 
-def test_the_primary_hands_over_before_it_is_removed(grown: Running) -> None:
-    if primary(grown) != "database-2":
-        grown.playbook("playbooks/switchover.yml", "-e", "to=database-2").require()
-        grown.wait_healthy(60)
-    with Writer(grown) as writer:
-        grown.playbook("playbooks/remove.yml", "-e", "machine=database-2").require()
+@pytest.fixture(scope="module")
+def alone(lab: Running) -> Running:
+    """Without its primary's machine, which an operator has removed."""
+    hand_over(lab, "database-2")
+    with Writer(lab) as writer:
+        lab.playbook("playbooks/remove.yml", "-e", "machine=database-2").require()
     writer.judge(5)
-    assert primary(grown) == "database-1"
+    return lab
+
+
+def test_the_primary_hands_over_before_it_is_removed(alone: Running) -> None:
+    """No write failed meanwhile (see the fixture)."""
+    assert primary(alone) == "database-1"
+    assert alone.sql("SHOW synchronous_standby_names") == "", "nobody is waited for"
+
+
+def test_a_replica_is_made_of_the_primary(alone: Running) -> None:
+    with Writer(alone) as writer:
+        alone.playbook("site.yml", "--limit", "database").require()
+    writer.judge(5)
+    wait_until(lambda: members(alone)["database-2"]["role"] == "sync_standby", 30, "database-2 has all data")
+    alone.wait_healthy(60)

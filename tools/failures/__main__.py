@@ -145,7 +145,11 @@ def chosen(scene: Scene, names: Sequence[str]) -> list[Fault]:
     machines_of(scene)
     if len(scene.names("backend")) < 2:
         raise LabError("A lab that is broken needs two backends, so that one can serve while the other doesn't.")
-    able = [fault for fault in FAULTS if fault.servers <= len(scene.names("control"))]
+    able = [
+        fault
+        for fault in FAULTS
+        if fault.servers <= len(scene.names("control")) and fault.databases <= len(scene.names("database"))
+    ]
     return [
         dataclasses.replace(fault, marks=fault.marks.slower(running.pace))
         for fault in able

@@ -35,6 +35,7 @@ CONSUL = Marks(stays=NAMES, p99=0.5)
 # Without its database each instance goes on to be named. A request waits for it for 4.5 s, so that its answer is there
 # within 5: what is away for longer fails those that came first.
 DATABASE = Marks(answer=5, absence=4.5, stays=(BACKEND_NAME,), serves=2)
+FAILOVER = Marks(answer=5, absence=4.5, stays=(BACKEND_NAME,), healed=30)
 CREDENTIALS = Marks(answer=5, stays=NAMES, healed=5)
 CERTIFICATE = Marks(out=2, p99=0.5, healed=5)
 # In nft's words, since few kernels of containers have tc's netem.
@@ -92,9 +93,22 @@ time.sleep(3)
 
 
 def kill_postgresql(scene: Scene) -> None:
-    """Kill all of it; systemd starts it again. Only from its return on can anything heal."""
-    scene.signal([scene.database], "KILL", POSTGRESQL)
-    scene.sh(scene.database, "until runuser -u postgres -- psql -qc '' 2>/dev/null; do sleep 0.1; done")
+    """Kill it, and not Patroni; from its return on all can heal, or from another's taking over."""
+    name = scene.database
+    scene.sh(name, "pkill -KILL -x postgres")
+    if len(scene.names("database")) == 1:
+        scene.sh(name, "until runuser -u postgres -- psql -qc '' 2>/dev/null; do sleep 0.1; done")
+
+
+def kill_replica(scene: Scene) -> None:
+    """Kill the machine of a replica."""
+    first = scene.database
+    scene.kill(next(name for name in scene.names("database") if name != first))
+
+
+def kill_leader_and_primary(scene: Scene) -> None:
+    """Kill Consul's leader's machine and the primary's, at once."""
+    scene.kill(wait_until(lambda: leader(scene), 10, "Consul has a leader"), scene.database)
 
 
 def out_of_memory(scene: Scene) -> None:
@@ -168,7 +182,7 @@ def revoke_all(scene: Scene) -> None:
 
 def drop_role(scene: Scene) -> None:
     """Drop the user of one backend by hand."""
-    user = scene.sh(scene.instance, f"sed -n s/^user=//p {SERVICE_FILE}").strip()
+    user = scene.sh(scene.instance, f"sed -n '/^user=/{{s///p;q}}' {SERVICE_FILE}").strip()
     scene.sql(f'DROP ROLE "{user}"')
 
 
@@ -203,7 +217,7 @@ def nuisance(scene: Scene) -> None:
 
 def fill(scene: Scene, name: str, folder: str) -> None:
     """Leave no room in the file system of a folder."""
-    scene.sh(name, f"cd {folder} && fallocate -l $(df --output=avail -B1 . | tail -1) filler")
+    scene.sh(name, f"mountpoint -q {folder} && cd {folder} && fallocate -l $(df --output=avail -B1 . | tail -1) filler")
 
 
 def small_run(scene: Scene) -> None:
@@ -234,9 +248,9 @@ def roomy_log(scene: Scene) -> None:
 
 
 def small_data(scene: Scene) -> None:
-    """Move PostgreSQL's data to a small disk."""
-    scene.sh(
-        scene.database,
+    """Move PostgreSQL's data to a small disk, on each machine: which one is the primary changes by it."""
+    scene.each(
+        "database",
         "set -e; data=$(psql -U postgres -XAtqc 'SHOW data_directory'); systemctl stop patroni;"
         " mount -t tmpfs -o size=256m tmpfs /mnt; cp -a $data/. /mnt/;"
         " chown --reference=$data /mnt; chmod --reference=$data /mnt; echo $data > /run/small-data;"
@@ -246,8 +260,8 @@ def small_data(scene: Scene) -> None:
 
 def roomy_data(scene: Scene) -> None:
     """Move it back."""
-    scene.sh(
-        scene.database,
+    scene.each(
+        "database",
         "set -e; test -e /run/small-data || exit 0; data=$(cat /run/small-data); systemctl stop patroni;"
         " umount $data; find $data -mindepth 1 -delete; cp -a /mnt/. $data/; umount /mnt; rm /run/small-data;"
         " systemctl start patroni",
@@ -341,6 +355,33 @@ def not_restarted(scene: Scene, seen: Seen) -> list[str]:
         if float(said[0]) - float(said[-1]) / 1e6 < since:
             problems.append(f"{name} was restarted")
     return problems
+
+
+def failed_over(most: float, *, after: float | None = None) -> Callable[[Scene, Seen], list[str]]:
+    """Who reads goes on, and so do writes after ``most`` seconds; none that is answered took longer than ``after``.
+
+    Where the database has one machine nobody can take over.
+    """
+
+    def check(scene: Scene, seen: Seen) -> list[str]:
+        problems = not_restarted(scene, seen)
+        if len(scene.names("database")) == 1:
+            return problems
+        if reads := sum(request.kind != "write" for request in seen.failed):
+            problems.append(f"{reads} requests failed that only read")
+        writes = [request for request in seen.requests if request.kind == "write" and request.good]
+        taken = [seen.broken, *sorted(request.end for request in writes if request.end > seen.broken)]
+        gap = max((after - before for before, after in itertools.pairwise(taken)), default=None)
+        problems += within("a write", gap, most)
+        longest = max((request.seconds for request in writes), default=0.0)
+        if after is not None and longest > after * running.pace:
+            problems.append(f"a write took {longest:.1f} s, not {after * running.pace:g}")
+        return problems
+
+    check.__doc__ = f"reads go on, a write is taken within {most:g} s"
+    if after is not None:
+        check.__doc__ = f"no write takes more than {after:g} s"
+    return check
 
 
 def no_flapping(scene: Scene, seen: Seen) -> list[str]:
@@ -533,7 +574,7 @@ FAULTS: tuple[Fault, ...] = (
         "PostgreSQL killed",
         kill_postgresql,
         DATABASE,
-        more=not_restarted,
+        more=failed_over(3),
         quick=True,
     ),
     Fault(
@@ -541,7 +582,7 @@ FAULTS: tuple[Fault, ...] = (
         "PostgreSQL hung (SIGSTOP) for 10 s",
         lambda scene: scene.signal([scene.database], "STOP", POSTGRESQL),
         DATABASE,
-        mends=lambda scene: scene.signal([scene.database], "CONT", POSTGRESQL),
+        mends=lambda scene: scene.signal(scene.names("database"), "CONT", POSTGRESQL),
         hold=10,
         more=not_restarted,
     ),
@@ -550,7 +591,7 @@ FAULTS: tuple[Fault, ...] = (
         "the database's machine rebooted",
         lambda scene: scene.reboot(scene.database),
         Marks(answer=5, absence=4.5, healed=15),
-        more=not_restarted,
+        more=failed_over(9),
     ),
     Fault(
         "database-cut",
@@ -559,8 +600,64 @@ FAULTS: tuple[Fault, ...] = (
         DATABASE,
         mends=Scene.join,
         hold=20,
-        more=not_restarted,
+        more=failed_over(9),
         missed=f"{BACKEND_NAME} lost an address of something that lives for a moment",
+    ),
+    Fault(
+        "patroni-killed",
+        "Patroni killed on the primary",
+        lambda scene: scene.sh(scene.database, "systemctl kill --kill-who=main -s KILL patroni"),
+        NO_FAILURE,
+        more=failed_over(2),
+    ),
+    Fault(
+        "switchover",
+        "another machine of the database made the primary by an operator",
+        lambda scene: scene.playbook("playbooks/switchover.yml").require(),
+        NO_FAILURE,
+        more=failed_over(2, after=2),
+        databases=2,
+    ),
+    Fault(
+        "primary-killed",
+        "the primary's machine killed, started after 15 s",
+        lambda scene: scene.kill(scene.database),
+        FAILOVER,
+        mends=Scene.start,
+        hold=15,
+        more=failed_over(9),
+        databases=2,
+    ),
+    Fault(
+        "replica-killed",
+        "a replica's machine killed, started after 15 s",
+        kill_replica,
+        Marks(stays=(BACKEND_NAME,), healed=30),
+        mends=Scene.start,
+        hold=15,
+        more=failed_over(2, after=2),
+        databases=2,
+    ),
+    Fault(
+        "primary-and-leader",
+        "the primary's machine and that of Consul's leader killed at once, started after 20 s",
+        kill_leader_and_primary,
+        FAILOVER,
+        mends=Scene.start,
+        hold=20,
+        more=failed_over(15),
+        servers=3,
+        databases=2,
+    ),
+    Fault(
+        "databases-killed",
+        "all machines of the database killed at once, started after 5 s",
+        lambda scene: scene.kill(*scene.names("database")),
+        Marks(answer=5, absence=4.5, stays=(BACKEND_NAME,), healed=45),
+        mends=Scene.start,
+        hold=5,
+        more=not_restarted,
+        databases=2,
     ),
     Fault(
         "credentials-rotated",
@@ -672,7 +769,7 @@ FAULTS: tuple[Fault, ...] = (
         "no room for PostgreSQL's data for 15 s",
         lambda scene: fill(scene, scene.database, "/mnt"),
         Marks(answer=5, stays=(BACKEND_NAME,), healed=5),
-        mends=lambda scene: scene.sh(scene.database, "rm -f /mnt/filler"),
+        mends=lambda scene: scene.each("database", "rm -f /mnt/filler"),
         hold=15,
         prepares=small_data,
         clears=roomy_data,

@@ -87,6 +87,8 @@ class Fault:
     """Stands in `make test` too."""
     servers: int = 1
     """How many control machines it wants."""
+    databases: int = 1
+    """How many machines of the database it wants."""
     missed: str = ""
     """A regular expression of how the sentence begins on the one mark that nothing holds, as docs/failures.md says."""
 
@@ -141,11 +143,6 @@ class Scene(Running):
     def database(self) -> str:
         """The machine of the database's primary."""
         return primary(self) or self.names("database")[0]
-
-    def each(self, group: str, command: str, timeout: float = 60) -> None:
-        """Run a command on all machines of a group at once; it must succeed."""
-        with ThreadPoolExecutor(len(self.names(group))) as pool:
-            list(pool.map(lambda name: self.sh(name, command, timeout=timeout), self.names(group)))
 
     def signal(self, names: Sequence[str], signal: str, unit: str) -> None:
         """Send all processes of a unit a signal, on machines one after the other."""

@@ -104,11 +104,15 @@ class Cluster:
         self.sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{name}'")
         self.sql(f'DROP ROLE IF EXISTS "{name}"')
 
-    def write_service(self, path: Path, user: str, password: str) -> None:
-        """As Vault Agent does: a new file renamed over the old one."""
+    def write_service(self, path: Path, user: str, password: str, writer: int = 0) -> None:
+        """As Vault Agent does: a new file renamed over the old one. The server that writes may have another port."""
         draft = path.with_suffix(".new")
         draft.write_text(
-            f"[lab]\nhost=127.0.0.1\nport={self.port}\ndbname=lab\nuser={user}\npassword={password}\nsslmode=disable\n"
+            "".join(
+                f"[{section}]\nhost=127.0.0.1\nport={port}\ndbname=lab\n"
+                f"user={user}\npassword={password}\nsslmode=disable\n"
+                for section, port in (("lab", writer or self.port), ("lab-read", self.port))
+            )
         )
         draft.replace(path)
 

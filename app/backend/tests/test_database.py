@@ -260,7 +260,7 @@ def test_a_hung_server_is_waited_for_no_longer_than_a_request_may(pool: database
         # It has been away for so long already that nobody waits any more.
         took, said = seconds(pool, 3.0)
         assert took < 0.2, said
-    assert pool.run(who, 2.0, look=True) == "first"
+    assert pool.run(who, 2.0, patience=float("inf")) == "first"
     assert pool.run(who, 2.0) == "first"
 
 
@@ -347,7 +347,7 @@ def test_a_session_that_outlives_its_role_is_let_go(pool: database.Pool, setting
     cluster.sql('DROP ROLE "first"')
     late = threading.Timer(1.0, cluster.create_user, ("first", "one"))
     late.start()
-    found, total = notes.list_notes(pool, 10, 4.0)
+    found, total = notes.list_notes(pool, pool, 10, 4.0)
     late.join()
     assert (found, total) == ([], 0)
     assert pool.opened_total == 2
@@ -371,6 +371,17 @@ def test_a_name_that_is_not_given_leads_to_the_last_address(
     assert pool.run(who, 2.0) == "first"
     with pytest.raises(database.Unavailable, match="could not translate"):
         database.open_pool(settings).run(who, 0.5)
+
+
+def test_the_second_name_is_asked_where_the_first_leads_nowhere(pool: database.Pool, settings: Settings) -> None:
+    """The old primary's name, when another machine has taken over and nobody has said so yet."""
+    text = settings.service_file.read_text()
+    settings.service_file.write_text(text.replace("host=127.0.0.1", "host=nowhere.invalid,127.0.0.1"))
+    assert pool.run(who, 1.0) == "first"
+    pool.close()
+    settings.service_file.write_text(text.replace("host=127.0.0.1", "host=nowhere.invalid,::2"))
+    with pytest.raises(database.Unavailable):
+        pool.run(who, 0.5)
 
 
 def test_the_monitor_knows_when_credentials_end(pool: database.Pool, cluster: Cluster) -> None:

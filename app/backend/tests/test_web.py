@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from conftest import Cluster
+from conftest import Cluster, free_port
 from flask.testing import FlaskClient
 
 from lab_backend import __version__, instances, web
@@ -22,7 +22,7 @@ from lab_backend.settings import Settings, from_environment
 def backend(settings: Settings) -> Iterator[web.Backend]:
     it = web.Backend(settings)
     yield it
-    it.pool.close()
+    it.stop()
 
 
 @pytest.fixture
@@ -75,7 +75,8 @@ def test_status(client: FlaskClient, backend: web.Backend) -> None:
     backend.monitor.look()
     status = client.get("/api/status").get_json()
     assert (status["service"], status["version"], status["instance"]) == ("backend", __version__, "backend-1")
-    assert (status["database"]["status"], status["database"]["user"]) == ("up", "first")
+    told = status["database"]
+    assert (told["status"], told["user"], told["server"], told["readable"]) == ("up", "first", "127.0.0.1", True)
     assert status["secrets"]["pg_service.conf"]["present"] is True
     assert status["greeting"] == "hello"
     assert "one" not in json.dumps(status["database"])
@@ -97,6 +98,25 @@ def test_notes_are_written_listed_and_deleted(client: FlaskClient) -> None:
     assert client.delete(f"/api/notes/{note['id']}").status_code == 204
     assert client.delete(f"/api/notes/{note['id']}").status_code == 404
     assert client.get("/api/notes").get_json() == {"notes": [], "total": 0}
+
+
+def test_notes_are_read_of_a_replica_while_the_primary_is_away(
+    client: FlaskClient, backend: web.Backend, settings: Settings, cluster: Cluster
+) -> None:
+    note = client.post("/api/notes", json={"text": "before"}).get_json()["note"]
+    cluster.write_service(settings.service_file, "first", "one", writer=free_port())
+    backend.pool.close()
+    assert client.get("/api/notes").get_json()["notes"] == [note]
+    assert client.post("/api/notes", json={"text": "meanwhile"}).status_code == 503
+    began = time.monotonic()
+    assert client.get("/api/notes").get_json()["notes"] == [note]
+    assert time.monotonic() - began < 0.5, "it is known to be away"
+    assert (backend.monitor.look().status, backend.replica_monitor.look().status) == ("down", "up")
+    assert client.get("/api/status").get_json()["database"]["readable"] is True
+    assert client.get("/health").get_json()["status"] == "no database"
+    cluster.write_service(settings.service_file, "first", "one")
+    assert backend.monitor.look().status == "up"
+    assert client.post("/api/notes", json={"text": "after"}).status_code == 201
 
 
 def test_newest_first_and_limited(client: FlaskClient) -> None:

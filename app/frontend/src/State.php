@@ -18,6 +18,7 @@ final class State
         public readonly string $greeting,
         public readonly string $database,
         public readonly string $databaseUser,
+        public readonly string $databaseServer,
         public readonly ?float $secretsAge,
         public readonly int $count,
         public readonly array $instances,
@@ -29,23 +30,24 @@ final class State
     {
         $status = $backend->get('/api/status');
         if (!$status->fromBackend()) {
-            return new self('backend', '', '', '', 'unknown', '', null, 0, [], null);
+            return new self('backend', '', '', '', 'unknown', '', '', null, 0, [], null);
         }
         $instances = $backend->get('/api/instances');
         $rows = self::rows($instances->data['instances'] ?? null);
         $database = self::database($status->data['database'] ?? null);
         // Without its database the backend waits before it says no; the reader need not.
-        $notes = $database === 'down' ? new Answer(0, null, '') : $backend->get('/api/notes');
+        $readable = $database !== 'down' || ($status->data['database']['readable'] ?? false) === true;
+        $notes = !$readable ? new Answer(0, null, '') : $backend->get('/api/notes');
 
         $secrets = $status->data['secrets'] ?? [];
         $ages = is_array($secrets) ? array_filter(array_column($secrets, 'age_seconds'), is_numeric(...)) : [];
 
         return new self(
             match (true) {
-                $database === 'down' => 'database',
+                !$readable => 'database',
                 !$instances->ok() => 'instances',
                 !$notes->ok() => 'notes',
-                array_filter($rows, self::cannotWrite(...)) !== [] => 'writes',
+                $database === 'down' || array_filter($rows, self::cannotWrite(...)) !== [] => 'writes',
                 $database === 'ending' => 'credentials',
                 default => null,
             },
@@ -54,6 +56,7 @@ final class State
             self::text($status->data['greeting'] ?? null),
             $database,
             self::text($status->data['database']['user'] ?? null),
+            self::text($status->data['database']['server'] ?? null),
             $ages === [] ? null : (float) min($ages),
             (int) ($instances->data['count'] ?? 0),
             array_map(self::instance(...), $rows),

@@ -70,7 +70,8 @@ $answering = $state->problem !== 'backend';
   </div>
   <div class="problem mild" data-problem="writes"<?= hidden_unless($state->problem === 'writes') ?>>
     <h2>Notes cannot be written</h2>
-    <p>They can be read, but the database refused one that somebody wrote a moment ago: its disk may be full.</p>
+    <p>They can be read, but the database cannot take one: the machine that writes does not answer, or refused one that
+      somebody wrote a moment ago, since its disk may be full.</p>
   </div>
   <div class="problem mild" data-problem="credentials"<?= hidden_unless($state->problem === 'credentials') ?>>
     <h2>The database credentials end soon</h2>
@@ -112,7 +113,7 @@ $answering = $state->problem !== 'backend';
       </li>
       <li data-step="database" data-tone="<?= e($state->database) ?>">
         <svg viewBox="0 0 24 24" aria-hidden="true"><ellipse cx="12" cy="6" rx="7.5" ry="3"/><path d="M4.5 6v12c0 1.7 3.4 3 7.5 3s7.5-1.3 7.5-3V6M4.5 12c0 1.7 3.4 3 7.5 3s7.5-1.3 7.5-3"/></svg>
-        <p><span class="way-kind">PostgreSQL</span> <b id="way-database"><?= e(DATABASE_WORDS[$state->database] ?? $state->database) ?></b> <span class="way-note" id="way-user" title="Database user"><?= e($state->databaseUser) ?></span></p>
+        <p><span class="way-kind">PostgreSQL</span> <b id="way-database"><?= e(DATABASE_WORDS[$state->database] ?? $state->database) ?></b> <span class="way-note" id="way-server" title="The machine that answered"><?= e($state->databaseServer) ?></span> <span class="way-note" id="way-user" title="Database user"><?= e($state->databaseUser) ?></span></p>
       </li>
     </ol>
   </section>

@@ -14,7 +14,7 @@ import requests
 
 from tests.running import Running, wait_until
 
-pytestmark = [pytest.mark.journal("backend@backend", "nginx@backend", "postgresql*@database"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.journal("backend@backend", "nginx@backend", "patroni@database"), pytest.mark.timeout(120)]
 HOST = "backend-1"
 NAME = "backend.service.consul"
 
@@ -33,6 +33,11 @@ def answer(running: Running, path: str) -> tuple[int, Any]:
 def found(running: Running) -> bool:
     """Whether DNS names the instance."""
     return running.lab.machine(HOST).address in running.attempt("control-1", f"getent ahostsv4 {NAME}").stdout
+
+
+def has_database(running: Running) -> bool:
+    """Whether the instance can read and write."""
+    return bool(ask(running, "health").json()["database"] == "up")
 
 
 def states(running: Running) -> list[tuple[str, str]]:
@@ -59,7 +64,9 @@ def write_password(running: Running) -> str:
         "sslrootcert": "/etc/backend/tls/ca.pem",
     }
     lines = "".join(f"{name}={value}\n" for name, value in options.items())
-    write_secret(running, "pg_service.conf", f"[lab]\n{lines}")
+    write_secret(
+        running, "pg_service.conf", f"[lab]\n{lines}target_session_attrs=read-write\n\n[lab-read]\n{lines}"
+    )
     return word
 
 
@@ -79,7 +86,7 @@ def serving(running: Running, before_secrets: dict[str, Any]) -> str:
     assert before_secrets
     write_secret(running, "app.json", json.dumps({"greeting": "Hello from a test"}))
     word = write_password(running)
-    wait_until(lambda: ask(running, "health").json()["database"] == "up", 30, "it has its database")
+    wait_until(lambda: has_database(running), 30, "it has its database")
     return word
 
 
@@ -155,7 +162,7 @@ def test_health_waits_for_nobody(running: Running) -> None:
             assert {told.result().status_code for told in waiting} == {503}
     finally:
         running.sh("database-1", "systemctl start patroni")
-    wait_until(lambda: ask(running, "api/notes").status_code == 200, 30, "notes can be read again")
+    wait_until(lambda: has_database(running), 30, "notes can be written again")
 
 
 @pytest.mark.usefixtures("serving")
@@ -189,7 +196,7 @@ def test_a_stopped_database_leaves_the_instance_healthy(running: Running) -> Non
         assert found(running)
     finally:
         running.sh("database-1", "systemctl start patroni")
-    wait_until(lambda: ask(running, "api/notes").status_code == 200, 30, "notes can be read again")
+    wait_until(lambda: has_database(running), 30, "notes can be written again")
     wait_until(lambda: states(running) == [(HOST, "passing")], 10, "Consul warns no more")
 
 
@@ -277,7 +284,7 @@ def test_it_says_that_its_login_is_refused_and_takes_that_back(running: Running,
     finally:
         running.sql("ALTER ROLE lab_app LOGIN", "postgres")
     wait_until(lambda: not complains(), 5, "it takes that back")
-    wait_until(lambda: ask(running, "health").json()["database"] == "up", 10, "it has its database")
+    wait_until(lambda: has_database(running), 10, "it has its database")
 
 
 def test_only_its_port_is_open(running: Running, listening: Callable[[str], set[str]]) -> None:

@@ -11,6 +11,8 @@ is exhausted, and closes what lies idle. The pool here
 * runs the work once more on another connection when the one in use broke (server restarted, credentials revoked), so
   the work must be one statement that may safely run twice;
 * complains, for its machine to act on, when the server refuses the newest credentials.
+
+A second pool leads to a replica, where there is one: `read` goes there while the server that also writes is away.
 """
 
 from __future__ import annotations
@@ -154,26 +156,37 @@ class Pool:
         return self._open
 
     @property
+    def away(self) -> bool:
+        """Whether the server did not answer when it was last asked."""
+        return self._away_since is not None
+
+    @property
     def idle_count(self) -> int:
         """Open connections that nobody uses."""
         return len(self._idle)
 
     def run(
-        self, work: Callable[[Cursor, int], Result], timeout: float, *, look: bool = False, writes: bool = False
+        self,
+        work: Callable[[Cursor, int], Result],
+        timeout: float,
+        *,
+        patience: float | None = None,
+        writes: bool = False,
     ) -> Result:
         """Give `work` a cursor (autocommit) and the number of this attempt, from 0, and return what it returns.
 
         Work that `writes` says whether the server can: it may have no room, and answer what only reads.
 
         Raises Unavailable when no connection could be had within `timeout` seconds, or broke every time, and at once
-        when the server has been away for `patience` seconds already, unless this is to `look` whether it still is;
-        other errors of psycopg2 pass through.
+        when the server has been away for `patience` seconds already (without it, the pool's own); other errors of
+        psycopg2 pass through.
         """
+        patience = self._patience if patience is None else patience
         began = time.monotonic()
         deadline = began + timeout
         attempt = 0
         while True:
-            slot = self._take(deadline, look)
+            slot = self._take(deadline, patience)
             tried = time.monotonic()
             try:
                 with _until(deadline), slot.connection.cursor() as cursor:
@@ -218,11 +231,11 @@ class Pool:
             self._open -= len(slots)
         _close(slots)
 
-    def _take(self, deadline: float, look: bool) -> _Slot:
+    def _take(self, deadline: float, patience: float) -> _Slot:
         while True:
             stamp = self._stamp()
             with self._condition:
-                if not look and self._away_since and time.monotonic() - self._away_since >= self._patience:
+                if self._away_since and time.monotonic() - self._away_since >= patience:
                     raise Unavailable(self._failure or "the server does not answer")
                 slot = self._pop(stamp)
                 if slot and slot.stamp == stamp:
@@ -329,12 +342,27 @@ class Pool:
         _close([broken, *slots])
 
 
+def read(pool: Pool, replica: Pool, work: Callable[[Cursor, int], Result], timeout: float) -> Result:
+    """What `work` reads: of a replica while the pool's server is away, which may lack its last moment.
+
+    Raises what Pool.run does.
+    """
+    deadline = time.monotonic() + timeout
+    try:
+        return pool.run(work, min(SILENCE, timeout), patience=SILENCE)
+    except Unavailable:
+        # One that is only busy is waited for.
+        return (replica if pool.away else pool).run(work, deadline - time.monotonic())
+
+
 @dataclass(frozen=True)
 class Probe:
     """What the last look at the database has shown."""
 
     status: str = "unknown"
     user: str | None = None
+    server: str | None = None
+    """The address of the machine that answered."""
     server_version: str | None = None
     error: str | None = None
     checked_at: float | None = None
@@ -357,6 +385,7 @@ class Probe:
         return {
             "status": self.status,
             "user": self.user,
+            "server": self.server,
             "server_version": self.server_version,
             "error": self.error,
             "checked_seconds_ago": None if self.checked_at is None else round(now - self.checked_at, 1),
@@ -373,8 +402,9 @@ class Monitor:
     A look waits as long as a request does, so that the database is down when requests fail, and not before.
     """
 
-    def __init__(self, pool: Pool, interval: float = 0.5, timeout: float = 5.0) -> None:
+    def __init__(self, pool: Pool, interval: float = 0.5, timeout: float = 5.0, what: str = "database") -> None:
         self._pool = pool
+        self._what = what
         self._interval = interval
         self._timeout = timeout
         self._stop = threading.Event()
@@ -404,23 +434,24 @@ class Monitor:
     def look(self) -> Probe:
         """Look now."""
 
-        def work(cursor: Cursor, _attempt: int) -> tuple[str, str, float | None]:
+        def work(cursor: Cursor, _attempt: int) -> tuple[str, str | None, str, float | None]:
             cursor.execute(
-                "SELECT rolname::text, current_setting('server_version'), CASE WHEN isfinite(rolvaliduntil)"
+                "SELECT rolname::text, host(inet_server_addr()), current_setting('server_version'),"
+                " CASE WHEN isfinite(rolvaliduntil)"
                 " THEN extract(epoch FROM rolvaliduntil - clock_timestamp())::float8 END"
                 " FROM pg_roles WHERE rolname = current_user"
             )
             row = cursor.fetchone()
             assert row is not None  # noqa: S101 without its role, current_user is an error
-            return row[0], row[1], row[2]
+            return row[0], row[1], row[2], row[3]
 
         try:
-            user, version, left = self._pool.run(work, self._timeout, look=True)
+            user, server, version, left = self._pool.run(work, self._timeout, patience=float("inf"))
         except (Unavailable, psycopg2.Error) as error:
             self._last = Probe("down", error=_sentence(error), checked_at=time.monotonic())
         else:
             now = time.monotonic()
-            self._last = Probe("up", user, version, None, now, *self._end(user, left, now))
+            self._last = Probe("up", user, server, version, None, now, *self._end(user, left, now))
         return self._last
 
     def _end(self, user: str, left: float | None, now: float) -> tuple[float | None, bool]:
@@ -443,26 +474,35 @@ class Monitor:
                 log.exception("the look at the database failed")
             else:
                 if now.status != before:
-                    log.info("database is %s%s", now.status, f": {now.error}" if now.error else "")
+                    log.info("%s is %s%s", self._what, now.status, f": {now.error}" if now.error else "")
             self._stop.wait(self._interval)
 
 
 def open_pool(settings: Settings) -> Pool:
-    """The pool for the service that the settings name; opens nothing yet."""
+    """The pool for the server that also writes; opens nothing yet."""
+    return _open(settings, settings.database_service, lambda refused: secretfiles.complain(settings, refused))
 
-    address = ""
+
+def open_replica(settings: Settings) -> Pool:
+    """The pool for a replica. It does not complain, since its credentials are the other one's."""
+    return _open(settings, settings.database_read_service, lambda _refused: None)
+
+
+def _open(settings: Settings, service: str, complain: Callable[[bool], None]) -> Pool:
+    last: dict[str, str] = {}
 
     def connect() -> Connection:
-        nonlocal address
+        nonlocal last
         try:
-            connection = _connect(settings)
+            connection = _connect(settings, service)
         except psycopg2.OperationalError as error:
             # Names are given only to what Consul has seen well: that takes a second longer than to be well again.
-            if not address or "could not translate host name" not in str(error):
+            if not last or not all("could not translate host name" in line for line in str(error).splitlines()):
                 raise
-            connection = _connect(settings, hostaddr=address)
+            connection = _connect(settings, service, **last)
         connection.autocommit = True
         address = _address(connection)
+        last = {"host": connection.info.host, "hostaddr": address} if address else {}
         return connection
 
     return Pool(
@@ -471,13 +511,13 @@ def open_pool(settings: Settings) -> Pool:
         size=settings.pool_size,
         waiters=settings.pool_waiters,
         patience=settings.database_deadline,
-        complain=lambda refused: secretfiles.complain(settings, refused),
+        complain=complain,
     )
 
 
-def _connect(settings: Settings, **more: str) -> Connection:
+def _connect(settings: Settings, service: str, **more: str) -> Connection:
     return psycopg2.connect(
-        service=settings.database_service,
+        service=service,
         application_name=settings.instance,
         keepalives=1,
         keepalives_idle=5,

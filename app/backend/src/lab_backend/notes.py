@@ -9,7 +9,7 @@ from typing import Any
 
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
-from lab_backend.database import Pool
+from lab_backend.database import Pool, read
 
 TEXT_LIMIT = 500
 LIST_LIMIT = 200
@@ -60,8 +60,8 @@ def clean_limit(argument: str | None) -> int:
     return int(argument)
 
 
-def list_notes(pool: Pool, limit: int, timeout: float) -> tuple[list[dict[str, Any]], int]:
-    """The newest notes, newest first, and how many there are in all."""
+def list_notes(pool: Pool, replica: Pool, limit: int, timeout: float) -> tuple[list[dict[str, Any]], int]:
+    """The newest notes, newest first, and how many there are in all; a replica's while the pool's server is away."""
 
     def work(cursor: Cursor, _attempt: int) -> tuple[list[dict[str, Any]], int]:
         cursor.execute(
@@ -71,7 +71,7 @@ def list_notes(pool: Pool, limit: int, timeout: float) -> tuple[list[dict[str, A
         rows = cursor.fetchall()
         return [_as_json(row) for row in rows], rows[0][4] if rows else 0
 
-    return pool.run(work, timeout)
+    return read(pool, replica, work, timeout)
 
 
 def create_note(pool: Pool, text: str, key: uuid.UUID, instance: str, timeout: float) -> dict[str, Any]:

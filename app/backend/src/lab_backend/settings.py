@@ -34,6 +34,9 @@ class Settings:
     consul_port: int = 8500
     consul_service: str = "backend"
     database_service: str = "lab"
+    """The section of pg_service.conf for the server that also writes."""
+    database_read_service: str = "lab-read"
+    """That for one that need only read, asked while the other is away."""
     pool_size: int = 6
     pool_waiters: int = 32
     database_deadline: float = 4.5

@@ -31,17 +31,22 @@ class Backend:
         self.settings = settings
         self.pool = database.open_pool(settings)
         self.monitor = database.Monitor(self.pool, timeout=settings.database_deadline)
+        self.replica = database.open_replica(settings)
+        self.replica_monitor = database.Monitor(self.replica, timeout=settings.database_deadline, what="replica")
         self.directory = instances.Directory(settings, lambda: self.monitor.last.as_json())
 
     def start(self) -> None:
         """Begin to look after the database. An earlier process's complaint is not this one's."""
         secretfiles.complain(self.settings, False)
         self.monitor.start()
+        self.replica_monitor.start()
 
     def stop(self) -> None:
         """End what start began."""
-        self.monitor.stop()
-        self.pool.close()
+        for monitor in (self.monitor, self.replica_monitor):
+            monitor.stop()
+        for pool in (self.pool, self.replica):
+            pool.close()
 
 
 def error_response(status: int, message: str, headers: dict[str, str] | None = None) -> Response:
@@ -94,6 +99,7 @@ def create_app(backend: Backend) -> Flask:
 
     @app.get("/api/status")
     def status() -> Response:
+        readable = "up" in (backend.monitor.last.status, backend.replica_monitor.last.status)
         return jsonify(
             {
                 "service": "backend",
@@ -101,7 +107,7 @@ def create_app(backend: Backend) -> Flask:
                 "instance": settings.instance,
                 "address": settings.address,
                 "greeting": secretfiles.greeting(settings),
-                "database": backend.monitor.last.as_json(),
+                "database": {**backend.monitor.last.as_json(), "readable": readable},
                 "secrets": secretfiles.describe_all(settings),
             }
         )
@@ -115,7 +121,7 @@ def create_app(backend: Backend) -> Flask:
     @app.get("/api/notes")
     def list_notes() -> Response:
         limit = notes.clean_limit(request.args.get("limit"))
-        found, total = notes.list_notes(backend.pool, limit, settings.database_deadline)
+        found, total = notes.list_notes(backend.pool, backend.replica, limit, settings.database_deadline)
         return jsonify({"notes": found, "total": total})
 
     @app.post("/api/notes")

@@ -128,11 +128,16 @@ function databaseOf(seen) {
   return seen?.status === "up" && seen.credentials_ending === true ? "ending" : (seen?.status ?? "unknown");
 }
 
+/** Whether notes can be read; a replica may answer where the database does not. */
+function readable(database) {
+  return database?.status !== "down" || database.readable === true;
+}
+
 function problemOf(status, instances, notes) {
   if (status.instance === "") {
     return status.status === 0 ? "page" : "backend";
   }
-  if (status.data?.database?.status === "down") {
+  if (!readable(status.data?.database)) {
     return "database";
   }
   if (!ok(instances)) {
@@ -141,16 +146,17 @@ function problemOf(status, instances, notes) {
   if (!ok(notes)) {
     return "notes";
   }
-  if ((instances.data.instances ?? []).some((instance) => instance.database?.write_error)) {
+  const database = databaseOf(status.data?.database);
+  if (database === "down" || (instances.data.instances ?? []).some((instance) => instance.database?.write_error)) {
     return "writes";
   }
-  return databaseOf(status.data?.database) === "ending" ? "credentials" : "";
+  return database === "ending" ? "credentials" : "";
 }
 
 /** Shows what was seen last; called after each answer, once there is one to each question. */
 function show() {
   const { status, instances, notes } = seen;
-  if (!status || (status.instance !== "" && status.data?.database?.status !== "down" && !(instances && notes))) {
+  if (!status || (status.instance !== "" && readable(status.data?.database) && !(instances && notes))) {
     return;
   }
   const answering = status.instance !== "";
@@ -196,7 +202,9 @@ function showStatus(status, database) {
   setAttribute($("greeting-from"), "data-none", greeting ? null : "");
   setText($("answered"), status.instance);
   setText($("version"), version);
-  setText($("way-user"), ["up", "ending"].includes(database) ? (status.data?.database?.user ?? "") : "");
+  const { server, user } = ["up", "ending"].includes(database) ? status.data.database : {};
+  setText($("way-server"), server ?? "");
+  setText($("way-user"), user ?? "");
   const ages = Object.values(secrets ?? {}).map((file) => file?.age_seconds).filter(Number.isFinite);
   $("secrets-line").hidden = ages.length === 0;
   if (ages.length > 0) {
