@@ -20,7 +20,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,8 @@ FULL = 0.01
 LATE = 16 << 20
 # Seconds after which what an instance says of its database is old: a look waits as long as a request.
 OLD = 8.0
+# Seconds after which instances are asked once more: something hangs, and they may know by now.
+FRESH = 3.0
 URGENT = datetime.timedelta(days=7)
 TOKEN_LOW = 0.25
 # A login is work for the controller's processors, and in a lab of containers for the machines' as well: more at a time
@@ -610,9 +612,11 @@ def judge_shown(answers: dict[tuple[str, str], Answer]) -> list[Line]:
 
 
 def refused_writes(answers: dict[str, Answer]) -> str:
-    """What an instance says of a note that its database could not write just now; empty where none failed."""
-    for name, answer in answers.items():
-        seen = {} if answer.error else answer.value["database"]
+    """Why no note can be written, though they can be read: all wait for the primary, or one was refused just now."""
+    told = {name: answer.value["database"] for name, answer in answers.items() if not answer.error}
+    if told and all(seen["status"] == "down" and seen.get("readable") for seen in told.values()):
+        return f"no instance reaches the primary: {next(iter(told.values()))['error']}"[:160]
+    for name, seen in told.items():
         if seen.get("write_error") and seen["write_error_seconds_ago"] <= OLD:
             return f"{name} can't write: {seen['write_error'][:120]}"
     return ""
@@ -682,21 +686,27 @@ def collect(lab: Lab, timeout: float) -> list[Line]:
     running = running_containers(lab)
     control = lab.group("control")
     alive = [machine for machine in lab.machines if running is None or machine.name in running]
+    began = time.monotonic()
     with ThreadPoolExecutor(max_workers=32) as pool:
 
         def ask(question: Callable[[], Any]) -> Future[Answer]:
             return pool.submit(attempt, question)
+
+        def ask_backends(machines: Iterable[Machine]) -> dict[str, Future[Answer]]:
+            return {item.name: ask(lambda m=item: ask_backend(lab, m, timeout)) for item in machines}  # type: ignore[misc]
 
         consul = ask(lambda: ask_consul(lab, timeout))
         vaults = {node.name: ask(lambda n=node: ask_vault(lab, n, timeout)) for node in control}  # type: ignore[misc]
         cluster = ask(lambda: ask_vault_cluster(lab, timeout))
         postgresql = ask(lambda: ask_postgresql(lab, timeout))
         pages = {url: ask(lambda u=url: ask_page(lab, u, timeout)) for url in lab.pages()}  # type: ignore[misc]
-        here = [machine for machine in alive if "backend" in lab.services_of(machine)]
-        backends = {item.name: ask(lambda m=item: ask_backend(lab, m, timeout)) for item in here}  # type: ignore[misc]
         certificates = ask(lambda: read_certificates(lab.directory / "tls"))
         shown = ask(lambda: ask_certificates(lab, alive, timeout))
+        backends = ask_backends(machine for machine in alive if "backend" in lab.services_of(machine))
         machines = ask_machines(alive, timeout)
+        wait([postgresql, *pages.values(), *backends.values()])
+        if time.monotonic() - began > FRESH:
+            backends |= ask_backends(lab.machine(name) for name, said in backends.items() if not said.result().error)
     lines = judge_machines(lab.machines, running, machines)
     playbook = f"LAB_NAME={lab.name} .venv/bin/ansible-playbook -i {lab.inventory.replace(', ', ' -i ')}"
     lines += judge_consul(lab.machines, consul.result(), lab.others, playbook)

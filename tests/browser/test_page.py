@@ -12,7 +12,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from tests.browser.conftest import DESKTOP, PHONE, Open, resize
-from tests.running import Running, wait_until
+from tests.running import Running, primary, wait_until
 
 pytestmark = pytest.mark.journal("nginx@frontend", "backend@backend")
 SECONDS = 5.0
@@ -79,6 +79,7 @@ def test_the_page_shows_every_instance_and_their_number(running: Running, view: 
     versions = [instance["version"] for instance in running.api("instances").json()["instances"]]
     assert texts(view, "#instances [data-is=version]") == versions
     assert text(view, "#answered") in names
+    assert text(view, "#way-server") == running.lab.machine(primary(running)).address
     assert problem(view) == ""
 
 

@@ -205,10 +205,12 @@ def test_a_virtual_machine_is_cut_off_at_its_port_of_the_bridge(monkeypatch: pyt
 
 def test_faults_are_those_that_the_lab_has_machines_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running, "pace", 5)
-    small = [fault.name for fault in chosen(running_lab("vagrant", control=1, backend=2), [])]
-    assert "backend-killed" in small
-    assert "consul-leader" not in small
-    one = chosen(running_lab("vagrant", control=3, backend=2), ["consul-leader"])
+    small = {fault.name for fault in chosen(running_lab("vagrant", control=1, database=1, backend=2), [])}
+    assert {"backend-killed", "database-cut"} <= small
+    assert not {"consul-leader", "switchover"} & small
+    full = {fault.name for fault in chosen(running_lab("vagrant", control=3, database=2, backend=2), [])}
+    assert {"consul-leader", "switchover", "primary-and-leader"} <= full
+    one = chosen(running_lab("vagrant", control=3, database=1, backend=2), ["consul-leader"])
     assert [(fault.name, fault.marks.p99) for fault in one] == [("consul-leader", 2.5)]
     with pytest.raises(LabError, match="needs two backends"):
         chosen(running_lab("vagrant", control=1, backend=1), [])

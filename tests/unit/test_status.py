@@ -110,7 +110,7 @@ def test_a_lab_has_the_machines_of_every_group(tmp_path: Path) -> None:
     )
     lab = load([str(tmp_path / "inventory")])
     assert lab.machine("monitoring-1").group == "monitoring"
-    assert len(lab.machines) == 8
+    assert len(lab.machines) == 9
     assert lab.others == {"desk-1"}
 
 
@@ -325,7 +325,7 @@ def test_pages(answer: Answer, level: str) -> None:
 
 
 def instance(age: float | None = 60.0, **database: Any) -> Answer:
-    seen = {"status": "up", "user": "v-backend-1-x", "error": None, "checked_seconds_ago": 0.4}
+    seen = {"status": "up", "user": "v-backend-1-x", "error": None, "checked_seconds_ago": 0.4, "readable": True}
     ends = {"credentials_end_seconds": 1800.0, "credentials_ending": False}
     return Answer({"database": {**seen, **ends, **database}, "secrets": {"pg_service.conf": {"age_seconds": age}}})
 
@@ -357,6 +357,20 @@ def test_a_page_whose_notes_nobody_can_write_is_no_good(ago: float, level: str) 
     (line,) = status.judge_pages({"https://10.0.0.21": page}, 2, status.refused_writes(backends))
     assert line.level == level
     assert (full in line.detail) == (level == BAD)
+
+
+def test_a_page_whose_notes_only_a_replica_has_is_no_good() -> None:
+    """Where one instance alone waits for the primary, another may not; where nothing can be read, the page says so."""
+    page = Answer({"code": 200, "api": 200, "count": 2, "notes": 200})
+    away, gone = instance(status="down", error="timeout"), instance(status="down", error="timeout", readable=False)
+    for backends, state in (
+        ({"backend-1": away, "backend-2": away}, "only reads"),
+        ({"backend-1": away, "backend-2": instance()}, "answers"),
+        ({"backend-1": away, "backend-2": Answer(error="connection refused")}, "only reads"),
+        ({"backend-1": gone, "backend-2": gone}, "answers"),
+    ):
+        (line,) = status.judge_pages({"https://10.0.0.21": page}, 2, status.refused_writes(backends))
+        assert line.state == state, backends
 
 
 def test_red_is_what_users_notice() -> None:

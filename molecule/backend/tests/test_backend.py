@@ -64,9 +64,7 @@ def write_password(running: Running) -> str:
         "sslrootcert": "/etc/backend/tls/ca.pem",
     }
     lines = "".join(f"{name}={value}\n" for name, value in options.items())
-    write_secret(
-        running, "pg_service.conf", f"[lab]\n{lines}target_session_attrs=read-write\n\n[lab-read]\n{lines}"
-    )
+    write_secret(running, "pg_service.conf", f"[lab]\n{lines}target_session_attrs=read-write\n\n[lab-read]\n{lines}")
     return word
 
 
