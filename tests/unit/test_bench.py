@@ -64,7 +64,7 @@ def test_the_inventory_of_a_size(tmp_path: Path) -> None:
     bench.write_inventory(tmp_path, 2)
     first = {machine.name: machine.address for machine in load([str(tmp_path)]).machines}
     assert first == {machine.name: machine.address for machine in load([str(bench.CONTAINERS)]).machines}
-    bench.write_inventory(tmp_path, 45)
+    bench.write_inventory(tmp_path, 44)
     lab = load([str(tmp_path)])
     assert len(lab.machines) == 50
-    assert lab.machine("backend-45").address.endswith(".145")
+    assert lab.machine("backend-44").address.endswith(".144")
