@@ -29,6 +29,13 @@ def password(running: Running) -> str:
     return word
 
 
+@pytest.mark.usefixtures("password")
+def test_data_of_before_patroni_is_kept_and_the_empty_machine_has_it(running: Running) -> None:
+    """See prepare.yml."""
+    for name in running.names("database"):
+        assert running.sh(name, "psql -U postgres -XAtc 'SELECT word FROM before_patroni'").strip() == "kept", name
+
+
 @pytest.fixture
 def login(running: Running, password: str) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Log in from control-1, with the right password and verified TLS unless told otherwise."""
