@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from tests.running import Running, Traffic, wait_until
+from tests.running import Running, Traffic, primary, wait_until
 
 
 def addresses(running: Running, machine: str, name: str = "backend.service.consul") -> set[str]:
     return set(running.sh(machine, f"dig +short {name}").split())
 
 
-@pytest.mark.parametrize("service", ["consul", "vault", "active.vault", "postgresql", "backend", "frontend"])
+@pytest.mark.parametrize("service", ["consul", "vault", "active.vault", "backend", "frontend"])
 def test_every_machine_resolves_every_service(running: Running, service: str) -> None:
     entry = running.lab.services[service.rpartition(".")[2]]
     expected = {machine.address for machine in running.lab.group(entry["group"])}
@@ -21,6 +21,14 @@ def test_every_machine_resolves_every_service(running: Running, service: str) ->
         assert found <= expected
         if service != "active.vault":
             assert found == expected
+
+
+def test_every_machine_resolves_the_primary_and_those_that_follow(running: Running) -> None:
+    first = running.lab.machine(primary(running)).address
+    others = {machine.address for machine in running.lab.group("database")} - {first}
+    for machine in running.lab.machines:
+        assert addresses(running, machine.name, "postgresql.service.consul") == {first}
+        assert addresses(running, machine.name, "postgresql-replica.service.consul") == others
 
 
 def test_names_resolve_by_the_system_resolver_too(running: Running) -> None:
