@@ -24,7 +24,7 @@ FILES = re.compile(
 )
 COMMANDS = re.findall(r"^```sh\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 # One machine of a kind is enough here.
-SPARE = re.compile(r"^ +(control-[23]|backend-2):.*\n", re.MULTILINE)
+SPARE = re.compile(r"^ +(control-[23]|(backend|database)-2):.*\n", re.MULTILINE)
 
 
 class Clone:
