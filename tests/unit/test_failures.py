@@ -265,7 +265,7 @@ def test_a_mark_that_nothing_holds_is_shown_and_is_no_surprise(capsys: pytest.Ca
     assert known.problems == ["p99 was 7000 ms, not 300"]
     assert report.row(hung, [known]).endswith("| no, as known |")
     assert verdict([hung], {hung.name: [known]})
-    assert "1 missed only a mark that nothing holds" in capsys.readouterr().out
+    assert "1 missed only a mark that is known not to hold" in capsys.readouterr().out
     worse = dataclasses.replace(known, problems=[*known.problems, "its address never left DNS"])
     assert report.row(hung, [worse]).endswith("| no |")
     assert not verdict([hung], {hung.name: [known, worse]})

@@ -136,7 +136,7 @@ def verdict(faults: Sequence[Fault], found: dict[str, list[Seen]]) -> bool:
     print(f"\nmake status was asked {asked} times, and right {asked - wrong} times.")
     print(f"{held} of {len(runs)} runs held every mark.")
     if known := len(runs) - held - surprises:
-        print(f"{known} missed only a mark that nothing holds: docs/failures.md says why.")
+        print(f"{known} missed only a mark that is known not to hold: docs/failures.md says why.")
     return not surprises and not wrong
 
 

@@ -371,7 +371,7 @@ def failed_over(most: float, *, after: float | None = None) -> Callable[[Scene, 
             problems.append(f"{reads} requests failed that only read")
         writes = [request for request in seen.requests if request.kind == "write" and request.good]
         taken = [seen.broken, *sorted(request.end for request in writes if request.end > seen.broken)]
-        gap = max((after - before for before, after in itertools.pairwise(taken)), default=None)
+        gap = max((later - earlier for earlier, later in itertools.pairwise(taken)), default=None)
         problems += within("a write", gap, most)
         longest = max((request.seconds for request in writes), default=0.0)
         if after is not None and longest > after * running.pace:

@@ -90,7 +90,7 @@ class Fault:
     databases: int = 1
     """How many machines of the database it wants."""
     missed: str = ""
-    """A regular expression of how the sentence begins on the one mark that nothing holds, as docs/failures.md says."""
+    """A regular expression of how the sentence begins on the one mark that is known not to hold (docs/failures.md)."""
 
     def surprises(self, seen: Seen) -> list[str]:
         """The marks that did not hold, but for the one that is known not to."""
