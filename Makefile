@@ -70,7 +70,7 @@ unit: prepare-tests ## Run the tests that need no machine
 
 .PHONY: acceptance
 acceptance: prepare prepare-tests ## Bring up a lab of its own, try what it promises, let its parts fail, and remove it
-	@$(BIN)/python -m tools.parts acceptance
+	@$(BIN)/python -m tools.parts acceptance variants
 
 .PHONY: molecule
 molecule: prepare ## Install each role alone, on machines of its own, and test it
@@ -85,12 +85,12 @@ killed: prepare prepare-tests ## Kill the first run at twenty moments, and see e
 	@env -u LAB_NAME $(BIN)/python -m pytest -v -s tests/failure/test_interrupted.py --every-moment
 
 .PHONY: test
-test: prepare prepare-tests ## Run the tests: lint, unit, the roles alone on Debian 12, acceptance
-	@$(BIN)/python -m tools.parts lint unit molecule acceptance
+test: prepare prepare-tests ## Run the tests: unit, lint, the roles alone on Debian 12, acceptance
+	@$(BIN)/python -m tools.parts unit lint molecule variants acceptance
 
 .PHONY: test-all
 test-all: prepare prepare-tests ## Run all tests: those of `make test`, and the roles alone on Debian 13
 	@$(BIN)/python -m tools.prepare base --release trixie
-	@$(BIN)/python -m tools.parts lint unit molecule molecule-trixie acceptance
+	@$(BIN)/python -m tools.parts unit lint molecule variants molecule-trixie acceptance
 
 -include vm.mk

@@ -9,14 +9,20 @@ locals {
 
   # Every machine by its name, so that a change of a count touches no other machine; index is its place in the network.
   groups = yamldecode(file("${local.root}/inventories/group_vars/lab/services.yml")).lab_groups
-  counts = { control = var.control_count, backend = var.backend_instance_count, frontend = var.frontend_count }
+  counts = {
+    control  = var.control_count
+    database = var.database_count
+    backend  = var.backend_instance_count
+    frontend = var.frontend_count
+  }
+  places = { for group, of in local.groups : group => flatten([for run in chunklist(of.indexes, 2) : range(run[0], run[1] + 1)]) }
   machines = merge([
     for group, of in local.groups : {
       for number in range(lookup(local.counts, group, 1)) : "${group}-${number + 1}" => {
         group   = group
-        index   = of.indexes[0] + number
-        address = cidrhost(local.network, of.indexes[0] + number)
-        mac     = format("52:54:%02x:%02x:%02x:%02x", split(".", cidrhost(local.network, of.indexes[0] + number))...)
+        index   = local.places[group][number]
+        address = cidrhost(local.network, local.places[group][number])
+        mac     = format("52:54:%02x:%02x:%02x:%02x", split(".", cidrhost(local.network, local.places[group][number]))...)
         memory  = lookup(var.memory_mib, group, of.memory)
       }
     }

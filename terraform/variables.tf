@@ -20,6 +20,17 @@ variable "control_count" {
   }
 }
 
+variable "database_count" {
+  description = "How many machines run PostgreSQL: one is the primary, the others follow it."
+  type        = number
+  default     = 2
+
+  validation {
+    condition     = contains([1, 2, 3], var.database_count)
+    error_message = "database_count must be 1, 2 or 3: one machine is written to, and each more makes each write wait."
+  }
+}
+
 variable "backend_instance_count" {
   description = "How many machines run the backend."
   type        = number

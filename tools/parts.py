@@ -1,7 +1,8 @@
 """Runs the parts of the project's tests, shows how long each took, and ends with ``N passed, N failed``.
 
-Each part runs to its end whatever became of the others, so that one run tells all that is wrong; what failed is said
-once more at the end, by name.
+Parts run in the order named; neighbours run beside one another, one a processor, but for those in `ALONE`, so each line
+begins with its part. Each runs to its end whatever became of the others, so that one run tells all that is wrong; what
+failed is said once more at the end, by name.
 """
 
 from __future__ import annotations
@@ -11,7 +12,10 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
@@ -66,12 +70,17 @@ PARTS: dict[str, list[Step]] = {
         # The tests bring the lab up themselves, since they watch it meanwhile.
         pytest("the whole lab", "tests/acceptance", "tests/browser", "tests/failure", environment=TEST_LAB),
         playbook("remove the test lab", "playbooks/down.yml", always=True),
+    ],
+    "variants": [
         pytest("every option set otherwise", "tests/options", environment=TEST_LAB)._replace(always=True),
         pytest("a service more", "tests/service")._replace(always=True),
         pytest("the roles elsewhere", "tests/collection")._replace(always=True),
         pytest("machines that exist already", "tests/machines")._replace(always=True),
     ],
 }
+# Their tests say how long something may take; or their machines have the names that other ones have.
+ALONE = ("unit", "acceptance", "molecule-trixie")
+interrupted = threading.Event()
 
 
 class Result(NamedTuple):
@@ -83,9 +92,9 @@ class Result(NamedTuple):
     failures: list[str]
 
 
-def run(name: str, step: Step) -> Result:
+def run(part: str, step: Step) -> Result:
     """Run a step, showing what it prints."""
-    print(f"\n=== {name}", flush=True)
+    print(f"{part}: === {step.name}", flush=True)
     started = time.monotonic()
     failures = []
     with subprocess.Popen(
@@ -97,32 +106,47 @@ def run(name: str, step: Step) -> Result:
         errors="replace",
     ) as process:
         for line in process.stdout or []:
-            print(line, end="", flush=True)
+            print(f"{part}: {line}", end="", flush=True)
             if SAYS_WHAT_FAILED.match(line):
                 failures.append(line.rstrip()[:300])
-    return Result(name, time.monotonic() - started, process.returncode == 0, failures[-SHOWN:])
+    return Result(f"{part}: {step.name}", time.monotonic() - started, process.returncode == 0, failures[-SHOWN:])
 
 
 def run_part(part: str) -> list[Result]:
     """Run a part's steps; after one that failed only those that always run."""
     results: list[Result] = []
     for step in PARTS[part]:
-        if step.always or all(result.passed for result in results):
-            results.append(run(f"{part}: {step.name}", step))
+        if not interrupted.is_set() and (step.always or all(result.passed for result in results)):
+            results.append(run(part, step))
     return results
+
+
+def run_beside(parts: list[str]) -> list[Result]:
+    """Run parts at once, one a processor; Ctrl-C ends their commands, and lets them begin no other."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        running = [pool.submit(run_part, part) for part in parts]
+        try:
+            return [result for part in running for result in part.result()]
+        except KeyboardInterrupt:
+            interrupted.set()
+            raise
 
 
 def main() -> int:
     """Run the parts named on the command line."""
     parser = argparse.ArgumentParser(prog="parts", description=__doc__)
     parser.add_argument("part", nargs="+", choices=PARTS)
-    results = [result for part in parser.parse_args().part for result in run_part(part)]
+    started = time.monotonic()
+    results: list[Result] = []
+    for alone, parts in groupby(parser.parse_args().part, lambda part: part in ALONE):
+        for at_once in [[part] for part in parts] if alone else [list(parts)]:
+            results += run_beside(at_once)
     failed = [result for result in results if not result.passed]
     width = max(len(result.name) for result in results)
     print()
     for result in results:
         print(f"{result.name:<{width}} {result.seconds:7.1f} s  {'passed' if result.passed else 'FAILED'}")
-    print(f"{'in all':<{width}} {sum(result.seconds for result in results):7.1f} s\n")
+    print(f"{'in all':<{width}} {time.monotonic() - started:7.1f} s\n")
     for result in failed:
         print(f"{result.name} says:", *result.failures, sep="\n  ")
     print(f"{len(results) - len(failed)} passed, {len(failed)} failed")

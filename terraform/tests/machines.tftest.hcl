@@ -20,11 +20,11 @@ run "the_default_lab" {
   command = plan
 
   assert {
-    condition     = length(libvirt_domain.machine) == 7
-    error_message = "Three control machines, one database, two backends and one frontend are seven."
+    condition     = length(libvirt_domain.machine) == 8
+    error_message = "Three control machines, two of the database, two backends and one frontend are eight."
   }
   assert {
-    condition     = output.lab.machines["backend-2"].index == 102 && output.lab.machines["database-1"].index == 20
+    condition     = output.lab.machines["backend-2"].index == 102 && output.lab.machines["database-1"].index == 20 && output.lab.machines["database-2"].index == 251
     error_message = "The places in the network are those of the containers inventory."
   }
   assert {
@@ -36,7 +36,7 @@ run "the_default_lab" {
     error_message = "Emulation was asked for."
   }
   assert {
-    condition     = length(distinct([for machine in libvirt_domain.machine : machine.network_interface[0].mac])) == 7
+    condition     = length(distinct([for machine in libvirt_domain.machine : machine.network_interface[0].mac])) == 8
     error_message = "Each machine has a network address of its own."
   }
 }
@@ -62,7 +62,7 @@ run "one_more_backend" {
   }
 
   assert {
-    condition     = length(libvirt_domain.machine) == 8 && contains(keys(libvirt_domain.machine), "backend-3")
+    condition     = length(libvirt_domain.machine) == 9 && contains(keys(libvirt_domain.machine), "backend-3")
     error_message = "A third backend is one machine more."
   }
 }
@@ -140,8 +140,9 @@ run "small_profile" {
   command = plan
 
   variables {
-    control_count = 1
-    memory_mib    = { control = 768, database = 512, backend = 512, frontend = 512 }
+    control_count  = 1
+    database_count = 1
+    memory_mib     = { control = 768, database = 512, backend = 512, frontend = 512 }
   }
 
   assert {
@@ -156,6 +157,14 @@ run "refuses_an_even_control_count" {
     control_count = 2
   }
   expect_failures = [var.control_count]
+}
+
+run "refuses_four_machines_of_the_database" {
+  command = plan
+  variables {
+    database_count = 4
+  }
+  expect_failures = [var.database_count]
 }
 
 run "refuses_51_backends" {
