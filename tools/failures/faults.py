@@ -570,8 +570,6 @@ FAULTS: tuple[Fault, ...] = (
         kill_postgresql,
         DATABASE,
         more=failed_over(3),
-        # Where the other machine misses its chance, and Patroni starts this one again.
-        missed=r"requests failed until [2-6]\.\d s after its return|a write came after [3-6]\.\d s",
         quick=True,
     ),
     Fault(

@@ -73,6 +73,16 @@ def clear_up(scene: Scene, faults: Sequence[Fault], rescue: Callable[[Scene], ob
     return name
 
 
+def may_take_over(scene: Scene) -> bool:
+    """Whether the database's machines go by Consul's word on who the primary is.
+
+    For 20 s after Consul was without a leader a replica still goes by the primary's own (Patroni's `failsafe_mode`),
+    and takes over from it in no case.
+    """
+    urls = [f"https://{machine.address}:{status.PATRONI_PORT}/patroni" for machine in scene.lab.group("database")]
+    return not any(scene.lab.get(url, timeout=2).json().get("failsafe_mode_is_active") for url in urls)
+
+
 def run(scene: Scene, fault: Fault, say: Callable[[str], None] = lambda _text: None, every: float = 4.0) -> Seen:
     """Break the lab once, and see it heal.
 
@@ -84,6 +94,7 @@ def run(scene: Scene, fault: Fault, say: Callable[[str], None] = lambda _text: N
 
     """
     wait_until(lambda: status.healthy(status.collect(scene.lab, 5)), 90, "the lab is healthy before anything is broken")
+    wait_until(lambda: may_take_over(scene), 30, "another machine of the database may take over")
     name = f"failure-{uuid.uuid4().hex[:12]}"
     victim = scene.lab.machine(fault.victim(scene)).address if fault.victim else ""
     load: Load | None = None
