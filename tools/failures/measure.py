@@ -14,6 +14,7 @@ from tools import running, status
 from tools.failures.client import Request, Settings
 from tools.failures.scene import BACKEND_NAME, LEAST, Fault, Scene, Seen, nothing
 from tools.failures.watch import Load, Names, Watch, ask_once, asking_status
+from tools.lab import PATRONI_PORT
 from tools.running import wait_until
 
 RATE = 40
@@ -79,7 +80,7 @@ def may_take_over(scene: Scene) -> bool:
     For 20 s after Consul was without a leader a replica still goes by the primary's own (Patroni's `failsafe_mode`),
     and takes over from it in no case.
     """
-    urls = [f"https://{machine.address}:{status.PATRONI_PORT}/patroni" for machine in scene.lab.group("database")]
+    urls = [f"https://{machine.address}:{PATRONI_PORT}/patroni" for machine in scene.lab.group("database")]
     return not any(scene.lab.get(url, timeout=2).json().get("failsafe_mode_is_active") for url in urls)
 
 
