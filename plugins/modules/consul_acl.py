@@ -158,6 +158,8 @@ from typing import Any, NamedTuple
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.hashistack.lab.plugins.module_utils.http_api import RequestError, ask
 
+# What OpenSSL calls a certificate that has expired (X509_V_ERR_CERT_HAS_EXPIRED).
+EXPIRED = 10
 # Accessor IDs are derived in this namespace; another one would make every token anew.
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "hashistack-lab:consul-token")
 
@@ -269,6 +271,13 @@ def plan_policies(existing: dict[str, Json], policies: list[Json]) -> list[Chang
     return changes
 
 
+def is_passing(cause: BaseException | None) -> bool:
+    """Whether what kept a server from answering may pass: a server that is reloading shows its old certificate yet."""
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return cause.verify_code == EXPIRED
+    return not isinstance(cause, ssl.SSLError)
+
+
 class Client:
     """One Consul server."""
 
@@ -291,7 +300,7 @@ class Client:
                 return None
             if error.status == 403 and "ACL not found" in str(error):
                 raise UnknownTokenError(f"{self.url} does not know the management token") from error
-            if error.status in (0, 429, 500, 502, 503, 504) and not isinstance(error.__cause__, ssl.SSLError):
+            if error.status in (0, 429, 500, 502, 503, 504) and is_passing(error.__cause__):
                 raise UnavailableError(str(error)) from error
             raise RejectedError(f"{method} {path}: {error}") from error
 

@@ -52,9 +52,9 @@ TODAY = int(time.time() / 86400) % CHAINS
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """One chain of moments, another one each day, or each moment by itself."""
+    """One chain of moments, another one each day, or each moment by itself; the key is generated in a new lab only."""
     every = metafunc.config.getoption("--every-moment")
-    chains = [[moment] for moment in MOMENTS] if every else [EVENLY[TODAY::CHAINS] + NASTY[TODAY::CHAINS]]
+    chains = [[moment] for moment in MOMENTS] if every else [NASTY[TODAY::CHAINS] + EVENLY[TODAY::CHAINS]]
     metafunc.parametrize("moments", chains, ids=[", ".join(map(str, chain)) for chain in chains])
 
 

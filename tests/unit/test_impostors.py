@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from plugins.modules import consul_acl, consul_node
 from plugins.modules.certificates import issue_authority, issue_leaf, key_pem, subject
 from tools import lab
+from tools.failures.certificates import issued as issued_earlier
 
 VAULT, CONSUL = "vault.service.consul", "server.dc1.consul"
 TOKEN = "4f1f0c7e-0000-4000-8000-000000000000"
@@ -82,6 +83,9 @@ def issued(tmp_path_factory: pytest.TempPathFactory) -> Path:
         leaf = issue_leaf(wanted, key, x509.load_pem_x509_certificate(pem), authority_key, 1, now)
         (folder / f"{name}.pem").write_bytes(leaf)
         (folder / f"{name}.key").write_bytes(key_pem(key))
+    old = x509.load_pem_x509_certificate((folder / f"{CONSUL}.pem").read_bytes())
+    (folder / "old.pem").write_bytes(issued_earlier(old, timedelta(days=2), authority_key))
+    (folder / "old.key").write_bytes((folder / f"{CONSUL}.key").read_bytes())
     return folder
 
 
@@ -133,6 +137,15 @@ def test_an_impostor_of_vault_is_given_no_share(listen: Callable[[str], Listener
     said = unseal(impostor.url).stdout.readline()
     assert impostor.heard == []
     assert "certificate verify failed" in said
+
+
+def test_a_server_that_shows_its_old_certificate_yet_is_waited_for(
+    listen: Callable[[str], Listener], issued: Path
+) -> None:
+    with pytest.raises(consul_acl.UnavailableError, match="certificate has expired"):
+        ask_as_consul_acl(listen("old").url, issued / "ca.pem")
+    with pytest.raises(consul_acl.RejectedError, match="certificate verify failed"):
+        ask_as_consul_acl(listen(VAULT).url, issued / "ca.pem")
 
 
 def ask_as_vault_modules(url: str, authority: Path) -> None:
