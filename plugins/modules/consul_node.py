@@ -9,7 +9,8 @@ short_description: Make Consul forget a machine that has left
 description:
   - Removes a node from the members (C(force-leave -prune), on every server) and from the catalogue, with its
     services and checks. Works whether the machine still runs, was just stopped, or has been gone for long.
-  - A node whose agent still runs joins again by itself, so stop it first.
+  - A node whose agent still runs joins again by itself, so stop it first. The servers find out for themselves that it
+    has; one that is told to drop a member that it takes for alive hears of no other for eight seconds.
   - No module of community.general does either of the two.
 options:
   urls:
@@ -39,7 +40,7 @@ options:
     choices: [absent]
     default: absent
   timeout:
-    description: Seconds to wait until no server knows the node any more.
+    description: Seconds to wait until all servers take the node for gone, and none knows it any more.
     type: int
     default: 30
 author: HashiStack Lab (@hashistack-lab)
@@ -78,6 +79,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.hashistack.lab.plugins.module_utils.http_api import RequestError, ask
 
 EVERY = 0.3
+ALIVE = 1  # Serf's number of that status
 Api = Callable[..., Any]
 """`ask`, with the options that all requests share."""
 
@@ -112,15 +114,17 @@ def traces(api: Api, urls: list[str], name: str) -> list[str]:
 
 
 def forget(api: Api, urls: list[str], name: str) -> None:
-    """Ask every server that sees the member to drop it, and then the catalogue."""
+    """Ask every server that sees the member to drop it, and then the catalogue, once none takes it for alive."""
     views = servers_up(api, urls)
-    for url, members in views.items():
-        if any(member["Name"] == name for member in members):
-            try:
-                api(url, f"agent/force-leave/{name}?prune=1", method="PUT")
-            except RequestError as error:
-                if "No node found" not in str(error):  # gossip from the server asked before was faster
-                    raise
+    seen = {url: member for url, members in views.items() for member in members if member["Name"] == name}
+    if any(member["Status"] == ALIVE for member in seen.values()):
+        return
+    for url in seen:
+        try:
+            api(url, f"agent/force-leave/{name}?prune=1", method="PUT")
+        except RequestError as error:
+            if "No node found" not in str(error):  # gossip from the server asked before was faster
+                raise
     api(next(iter(views)), "catalog/deregister", method="PUT", data={"Node": name})
 
 
