@@ -20,7 +20,7 @@ from tools import running
 from tools.failures import machines, report
 from tools.failures.__main__ import chosen, main, verdict
 from tools.failures.client import Request, Settings
-from tools.failures.faults import FAULTS, not_restarted
+from tools.failures.faults import FAULTS, not_restarted, within
 from tools.failures.machines import machines_of
 from tools.failures.measure import judge, not_before_failures, out_of_names, quantile
 from tools.failures.scene import NAMES, Asked, Fault, Look, Marks, Scene, Seen, no_more
@@ -284,6 +284,17 @@ def test_only_one_address_for_a_moment_is_known(left: list[str], until: float, s
     told.problems = judge(SimpleNamespace(), dataclasses.replace(cut, more=no_more), told)  # type: ignore[arg-type]
     assert len(told.problems) == 1
     assert bool(cut.surprises(told)) == surprising, told.problems
+
+
+@pytest.mark.parametrize(("seconds", "surprising"), [(2.2, False), (2.6, True), (12.2, True), (None, True)])
+@pytest.mark.parametrize("what", ["a write", "the slowest answer to one"])
+def test_only_a_little_more_than_two_seconds_of_a_switchover_is_known(
+    what: str, seconds: float | None, surprising: bool
+) -> None:
+    switchover = next(fault for fault in FAULTS if fault.name == "switchover")
+    told = seen()
+    told.problems = within(what, seconds, 2)
+    assert bool(switchover.surprises(told)) == surprising, told.problems
 
 
 def test_the_picture_has_a_point_for_each_request() -> None:

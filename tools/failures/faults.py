@@ -610,6 +610,8 @@ FAULTS: tuple[Fault, ...] = (
         "another machine of the database made the primary by an operator",
         lambda scene: scene.playbook("playbooks/switchover.yml").require(),
         NO_FAILURE,
+        # Patroni ends PostgreSQL, and looks only a second later whether it has ended.
+        missed=r"(a write|the slowest answer to one) came after 2\.[0-4] s",
         more=failed_over(2),
         databases=2,
     ),
