@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -61,6 +61,14 @@ def ssh_config(lab: Lab, folder: Path) -> Path:
     path.write_text("\n".join([*blocks, common]), encoding="utf-8")
     path.chmod(0o600)
     return path
+
+
+def keep_connections(lab: Lab, folder: Path) -> Lab:
+    """The lab, with the connections of ``ssh_config`` for whatever logs in to its machines."""
+    options = (f"ControlPath={folder}/%C", "ControlMaster=auto", "ControlPersist=60")
+    words = tuple(word for option in options for word in ("-o", option))
+    machines = [replace(machine, ssh_arguments=(*machine.ssh_arguments, *words)) for machine in lab.machines]
+    return replace(lab, machines=tuple(machines))
 
 
 @dataclass(frozen=True)

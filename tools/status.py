@@ -675,8 +675,10 @@ def judge_certificates(certificates: Iterable[dict[str, Any]], now: datetime.dat
 # Showing --------------------------------------------------------------------------------------------------------------
 
 
-def collect(lab: Lab, timeout: float) -> list[Line]:
-    """Ask everything and judge it."""
+def collect(lab: Lab, timeout: float | None = None) -> list[Line]:
+    """Ask everything and judge it; ``timeout`` is in seconds for each question, None as the lab's machines need."""
+    # Under emulation a login alone takes seconds.
+    timeout = timeout or (5.0 if lab.kind == "containers" else 15.0)
     if not lab.authority.exists():
         if lab.kind == "containers":
             owner = read_owner(lab.machines_directory)
@@ -779,9 +781,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     deadline = time.monotonic() + options.patience
     try:
         lab = load(options.inventory)
-        # Under emulation a login alone takes seconds.
-        timeout = options.timeout or (5.0 if lab.kind == "containers" else 15.0)
-        while not healthy(lines := collect(lab, timeout)) and time.monotonic() < deadline:
+        while not healthy(lines := collect(lab, options.timeout)) and time.monotonic() < deadline:
             time.sleep(1)
     except (LabError, RefusedError) as error:
         print(json.dumps({"healthy": False, "error": str(error)}) if options.json else error, file=sys.stderr)

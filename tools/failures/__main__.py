@@ -33,7 +33,7 @@ from tools.failures.machines import machines_of
 from tools.failures.measure import clear_up, quantile, run
 from tools.failures.scene import Fault, Scene, Seen
 from tools.lab import ROOT, LabError, load
-from tools.running import ssh_config
+from tools.running import keep_connections, ssh_config
 
 PAGE = ROOT / "docs" / "failures.md"
 PICTURES = ROOT / ".lab" / "logs" / "failures"
@@ -189,7 +189,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         scene: Scene | None = None
         try:
             lab = load([str(options.inventory)])
-            scene = Scene(lab, [str(options.inventory)], [], ssh_config(lab, Path(folder)))
+            config = ssh_config(lab, Path(folder))
+            if not own:
+                # On emulated machines a login takes seconds, and asking `make status` would be most of what they do.
+                lab = keep_connections(lab, Path(folder))
+            scene = Scene(lab, [str(options.inventory)], [], config)
             faults = chosen(scene, options.fault)
             progress.next(f"the lab {lab.name} comes up")
             if name := clear_up(scene, FAULTS, rescue):

@@ -218,7 +218,7 @@ def asking_status(scene: Scene, every: float) -> Iterator[list[Asked]]:
     def ask() -> None:
         while not enough.wait(every if asked else 1.0):
             began = time.monotonic()
-            lines = status.collect(scene.lab, 5)
+            lines = status.collect(scene.lab)
             asked.append(Asked(began, time.monotonic(), status.verdict(lines) != "unhealthy", lines))
 
     thread = threading.Thread(target=ask, daemon=True)
@@ -233,5 +233,5 @@ def asking_status(scene: Scene, every: float) -> Iterator[list[Asked]]:
 def ask_once(scene: Scene) -> Asked:
     """What `make status` says now."""
     began = time.monotonic()
-    lines = status.collect(scene.lab, 5)
+    lines = status.collect(scene.lab)
     return Asked(began, time.monotonic(), status.verdict(lines) != "unhealthy", lines)
