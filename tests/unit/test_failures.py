@@ -22,7 +22,7 @@ from tools.failures.__main__ import chosen, main, verdict
 from tools.failures.client import Request, Settings
 from tools.failures.faults import FAULTS, not_restarted, within
 from tools.failures.machines import machines_of
-from tools.failures.measure import judge, not_before_failures, out_of_names, quantile
+from tools.failures.measure import judge, not_before_failures, out_of_names, quantile, wait_healed
 from tools.failures.scene import NAMES, Asked, Fault, Look, Marks, Scene, Seen, no_more
 from tools.lab import ROOT, LabError
 from tools.status import BAD, Line
@@ -295,6 +295,17 @@ def test_only_a_little_more_than_two_seconds_of_a_switchover_is_known(
     told = seen()
     told.problems = within(what, seconds, 2)
     assert bool(switchover.surprises(told)) == surprising, told.problems
+
+
+@pytest.mark.parametrize(("last_look", "healed"), [(-1.0, False), (1.0, False), (2.5, True)])
+def test_it_has_healed_when_a_look_says_so_that_is_younger_than_the_break(last_look: float, healed: bool) -> None:
+    broken = time.monotonic() - 5
+    watch = SimpleNamespace(well=lambda: (broken - 10, broken + last_look))
+    load = SimpleNamespace(requests=[], failures=lambda: 0)
+    fault = dataclasses.replace(FAULTS[0], patience=0.5)
+    scene = SimpleNamespace(since=broken)
+    found = wait_healed(scene, fault, watch, load, lambda _words: None)  # type: ignore[arg-type]
+    assert found == (broken if healed else None)
 
 
 def test_the_picture_has_a_point_for_each_request() -> None:

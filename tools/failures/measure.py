@@ -152,10 +152,12 @@ def wait_healed(scene: Scene, fault: Fault, watch: Watch, load: Load, say: Calla
     end = max(scene.since, time.monotonic()) + fault.patience * running.pace
     while time.monotonic() < end:
         hold(0.25, load, say, f"healing for {time.monotonic() - scene.since:.0f} s")
-        since = watch.well_since()
         failed = max((request.end for request in list(load.requests) if not request.good), default=0.0)
-        if since and time.monotonic() - max(since, failed, scene.since) >= AFTER:
-            return max(since, failed, scene.since)
+        # A look takes seconds where something hangs, and one that began before the break says nothing.
+        if well := watch.well():
+            since = max(well[0], failed, scene.since)
+            if well[1] - since >= AFTER:
+                return since
     return None
 
 

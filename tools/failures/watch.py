@@ -201,12 +201,12 @@ class Watch:
         self.thread.join(10)
         self.pool.shutdown(wait=False)
 
-    def well_since(self) -> float | None:
-        """Since when all has been well; None where it is not."""
-        since = None
+    def well(self) -> tuple[float, float] | None:
+        """From which look on all has been well, and until which: the last one. None where it is not."""
+        since = until = None
         for look in list(self.looks):
-            since = (since or look.at) if not look.problem else None
-        return since
+            since, until = (since or look.at, look.at) if not look.problem else (None, None)
+        return (since, until) if since and until else None
 
 
 @contextlib.contextmanager
