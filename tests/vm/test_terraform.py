@@ -48,7 +48,7 @@ def lab() -> Iterator[Lab]:
 
 def test_one_backend(lab: Lab) -> None:
     wait_for(lab, {"backend-1"}, 60)
-    run([str(BIN / "python"), "-m", "tools.status", "-i", INVENTORY], ENVIRONMENT)
+    run([str(BIN / "python"), "-m", "tools.status", "-i", INVENTORY, "--patience", "60"], ENVIRONMENT)
     assert changes(run([PLAYBOOK, "-i", INVENTORY, "site.yml"], ENVIRONMENT)) == 0
 
 

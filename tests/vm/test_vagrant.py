@@ -28,7 +28,7 @@ def lab() -> Iterator[Lab]:
 
 def test_lab_is_healthy(lab: Lab) -> None:
     wait_for(lab, {"backend-1", "backend-2"}, 60)
-    run([str(BIN / "python"), "-m", "tools.status", "-i", INVENTORY], ENVIRONMENT)
+    run([str(BIN / "python"), "-m", "tools.status", "-i", INVENTORY, "--patience", "60"], ENVIRONMENT)
 
 
 def test_second_run_changes_nothing(lab: Lab) -> None:
