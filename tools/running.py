@@ -56,15 +56,14 @@ def wait_until(condition: Callable[[], T], seconds: float, what: str, every: flo
 def ssh_config(lab: Lab, folder: Path) -> Path:
     """An ssh_config for the lab's machines, with one connection kept for each."""
     path = folder / "ssh_config"
-    blocks = [machine.ssh_config(machine.name) for machine in lab.machines]
-    common = f"Host *\n  ControlMaster auto\n  ControlPath {folder}/%C\n  ControlPersist 60\n  ConnectTimeout 10\n"
-    path.write_text("\n".join([*blocks, common]), encoding="utf-8")
+    blocks = [machine.ssh_config(machine.name) for machine in keep_connections(lab, folder).machines]
+    path.write_text("\n".join([*blocks, "Host *\n  ConnectTimeout 10\n"]), encoding="utf-8")
     path.chmod(0o600)
     return path
 
 
 def keep_connections(lab: Lab, folder: Path) -> Lab:
-    """The lab, with the connections of ``ssh_config`` for whatever logs in to its machines."""
+    """The lab, with one connection kept for each machine, for whatever logs in to it."""
     options = (f"ControlPath={folder}/%C", "ControlMaster=auto", "ControlPersist=60")
     words = tuple(word for option in options for word in ("-o", option))
     machines = [replace(machine, ssh_arguments=(*machine.ssh_arguments, *words)) for machine in lab.machines]

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree
@@ -17,6 +18,7 @@ from xml.etree import ElementTree
 import pytest
 
 from tools import running
+from tools.failures import __main__ as command
 from tools.failures import machines, report
 from tools.failures.__main__ import chosen, main, verdict
 from tools.failures.client import Request, Settings
@@ -24,7 +26,7 @@ from tools.failures.faults import FAULTS, not_restarted, within
 from tools.failures.machines import machines_of
 from tools.failures.measure import judge, not_before_failures, out_of_names, quantile, wait_healed
 from tools.failures.scene import NAMES, Asked, Fault, Look, Marks, Scene, Seen, no_more
-from tools.lab import ROOT, LabError
+from tools.lab import ROOT, Lab, LabError
 from tools.status import BAD, Line
 
 BACKENDS, DATABASES = ["10.0.0.1", "10.0.0.2"], ["10.0.0.9"]
@@ -226,6 +228,25 @@ def test_a_lab_that_stands_is_broken_only_by_its_name(
     with pytest.raises(SystemExit):
         main(["--inventory", str(ROOT / "inventories" / "terraform")])
     assert "BREAK=NAME" in capsys.readouterr().err
+
+
+def test_a_lab_in_use_is_not_broken(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Two runs at once would each mend what the other breaks."""
+    monkeypatch.setenv("LAB_NAME", "busy")
+    monkeypatch.setattr(running, "pace", 1)
+    monkeypatch.setattr(command, "load", lambda _sources: Lab("busy", tmp_path, "terraform", "", "", ()))
+    code = (
+        "import sys\nfrom plugins.module_utils.lab_owner import hold\n"
+        f"hold('busy', {str(tmp_path)!r})\nprint(flush=True)\nsys.stdin.read()"
+    )
+    other = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with other:
+        assert other.stdout
+        other.stdout.readline()
+        assert main(["--inventory", str(ROOT / "inventories" / "terraform"), "--break", "busy"]) == 2
+    assert "Lab 'busy' is in use since" in capsys.readouterr().err
 
 
 def test_a_line_counts_all_runs() -> None:

@@ -24,7 +24,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from plugins.module_utils.lab_owner import RefusedError, own_lab
+from plugins.module_utils.lab_owner import RefusedError, hold, make_private, own_lab
 from tools import running
 from tools.bench import machine_size
 from tools.failures import report
@@ -189,6 +189,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         scene: Scene | None = None
         try:
             lab = load([str(options.inventory)])
+            if own:
+                make_private(str(lab.directory))
+            if lab.directory.exists():  # What one run breaks, another would mend.
+                hold(lab.name, str(lab.directory))
             config = ssh_config(lab, Path(folder))
             if not own:
                 # On emulated machines a login takes seconds, and asking `make status` would be most of what they do.
