@@ -10,7 +10,7 @@ description:
   - Removes a node from the members (C(force-leave -prune), on every server) and from the catalogue, with its
     services and checks. Works whether the machine still runs, was just stopped, or has been gone for long.
   - A node whose agent still runs joins again by itself, so stop it first. The servers find out for themselves that it
-    has; one that is told to drop a member that it takes for alive hears of no other for eight seconds.
+    has; one that is told to drop a member that it takes for alive, or for leaving, hears of no other for eight seconds.
   - No module of community.general does either of the two.
 options:
   urls:
@@ -79,7 +79,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.hashistack.lab.plugins.module_utils.http_api import RequestError, ask
 
 EVERY = 0.3
-ALIVE = 1  # Serf's number of that status
+ALIVE, LEAVING = 1, 2  # Serf's numbers of a status
 Api = Callable[..., Any]
 """`ask`, with the options that all requests share."""
 
@@ -114,10 +114,10 @@ def traces(api: Api, urls: list[str], name: str) -> list[str]:
 
 
 def forget(api: Api, urls: list[str], name: str) -> None:
-    """Ask every server that sees the member to drop it, and then the catalogue, once none takes it for alive."""
+    """Ask every server that sees the member to drop it, and then the catalogue, once all take it for gone."""
     views = servers_up(api, urls)
     seen = {url: member for url, members in views.items() for member in members if member["Name"] == name}
-    if any(member["Status"] == ALIVE for member in seen.values()):
+    if any(member["Status"] in (ALIVE, LEAVING) for member in seen.values()):
         return
     for url in seen:
         try:
