@@ -330,6 +330,34 @@ def instance(age: float | None = 60.0, **database: Any) -> Answer:
     return Answer({"database": {**seen, **ends, **database}, "secrets": {"pg_service.conf": {"age_seconds": age}}})
 
 
+@pytest.mark.parametrize("slow", ["ask_certificates", "ask_postgresql", "ask_page"])
+def test_instances_are_asked_last_where_something_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slow: str
+) -> None:
+    """A database that hangs shows no certificate for 5 s, and by then each write is refused."""
+    (tmp_path / "tls").mkdir()
+    (tmp_path / "tls" / "ca.pem").touch()
+    known = threading.Event()
+
+    def hang(*_arguments: Any) -> Any:
+        time.sleep(0.3)
+        known.set()
+        return {}
+
+    for name in ("ask_consul", "ask_vault", "ask_vault_cluster", "ask_postgresql", "ask_page", "ask_machine"):
+        monkeypatch.setattr(status, name, lambda *_arguments: {}["no answer"])
+    monkeypatch.setattr(status, slow, hang)
+    monkeypatch.setattr(status, "judge_postgresql", lambda *_arguments: [])
+    monkeypatch.setattr(status, "judge_pages", lambda *_arguments: [])
+    monkeypatch.setattr(status, "FRESH", 0.2)
+    told = {True: instance(status="down", error="it hangs"), False: instance()}
+    monkeypatch.setattr(status, "ask_backend", lambda *_arguments: told[known.is_set()].value)
+    machines = (Machine("backend-1", "backend", "10.0.0.1"), Machine("frontend-1", "frontend", "10.0.0.9"))
+    lab = Lab("lab", tmp_path, "vagrant", "", "", machines, {"backend": {"group": "backend", "units": ["backend"]}})
+    lines = status.collect(lab)
+    assert [line.state for line in lines if (line.section, line.name) == ("Database", "backend-1")] == ["away"]
+
+
 @pytest.mark.parametrize(
     ("answer", "state", "level", "words"),
     [
