@@ -251,20 +251,21 @@ def small_data(scene: Scene) -> None:
     """Move PostgreSQL's data to a small disk, on each machine: which one is the primary changes by it."""
     scene.each(
         "database",
-        "set -e; data=$(psql -U postgres -XAtqc 'SHOW data_directory'); systemctl stop patroni;"
-        " mount -t tmpfs -o size=256m tmpfs /mnt; cp -a $data/. /mnt/;"
-        " chown --reference=$data /mnt; chmod --reference=$data /mnt; echo $data > /run/small-data;"
+        "set -e; data=$(psql -U postgres -XAtqc 'SHOW data_directory'); echo $data > /run/small-data;"
+        " mount -t tmpfs -o size=$(($(du -sm $data | cut -f1) + 128))m tmpfs /mnt; systemctl stop patroni;"
+        " cp -a $data/. /mnt/; chown --reference=$data /mnt; chmod --reference=$data /mnt;"
         " mount --bind /mnt $data; systemctl start patroni",
     )
 
 
 def roomy_data(scene: Scene) -> None:
-    """Move it back."""
+    """Move it back. What it replaces goes when the copy is whole, so that it may be cut off anywhere and run again."""
     scene.each(
         "database",
         "set -e; test -e /run/small-data || exit 0; data=$(cat /run/small-data); systemctl stop patroni;"
-        " umount $data; find $data -mindepth 1 -delete; cp -a /mnt/. $data/; umount /mnt; rm /run/small-data;"
-        " systemctl start patroni",
+        " if mountpoint -q $data; then rm -rf $data.new; cp -a /mnt $data.new; umount $data; fi;"
+        " if test -d $data.new; then rm -rf $data; mv $data.new $data; fi;"
+        " ! mountpoint -q /mnt || umount /mnt; rm /run/small-data; systemctl start patroni",
     )
 
 
