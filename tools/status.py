@@ -257,29 +257,30 @@ def ask_backend(lab: Lab, machine: Machine, timeout: float) -> Any:
     return answer.json()
 
 
-def ask_certificate(lab: Lab, machine: Machine, service: str, timeout: float) -> None:
+def ask_certificate(lab: Lab, machine: Machine, service: str, port: int, timeout: float) -> None:
     """Let a service show its certificate. Raises ssl.SSLCertVerificationError for one that its clients would refuse."""
     context = ssl.create_default_context(cafile=str(lab.authority))
-    entry = lab.services[service]
-    with socket.create_connection((machine.address, entry["port"]), timeout) as plain:
-        if service == "postgresql":
+    with socket.create_connection((machine.address, port), timeout) as plain:
+        if service == "postgresql" and port != PATRONI_PORT:
             plain.sendall(b"\0\0\0\x08\x04\xd2\x16\x2f")  # PostgreSQL's request for TLS
             plain.recv(1)
-        with context.wrap_socket(plain, server_hostname=entry["names"][0]):
+        with context.wrap_socket(plain, server_hostname=lab.services[service]["names"][0]):
             pass
 
 
 def ask_certificates(lab: Lab, machines: Sequence[Machine], timeout: float) -> dict[tuple[str, str], Answer]:
-    """For each service with a port and a certificate, on each machine that has it."""
+    """For each service with a port and a certificate, on each machine that has it; Patroni has a port of its own."""
     asked = [
-        (machine, name)
+        (machine, name, port)
         for machine in machines
         for name, entry in lab.services_of(machine).items()
         if "port" in entry and entry.get("names")
+        for port in ((entry["port"], PATRONI_PORT) if name == "postgresql" else (entry["port"],))
     ]
     with ThreadPoolExecutor(max_workers=16) as pool:
-        answers = pool.map(lambda one: attempt(lambda: ask_certificate(lab, one[0], one[1], timeout)), asked)
-        return {(machine.name, name): answer for (machine, name), answer in zip(asked, answers, strict=True)}
+        answers = pool.map(lambda one: attempt(lambda: ask_certificate(lab, *one, timeout)), asked)
+        names = [(machine.name, name if port != PATRONI_PORT else "patroni") for machine, name, port in asked]
+        return dict(zip(names, answers, strict=True))
 
 
 def _count(answer: requests.Response) -> int | None:

@@ -429,7 +429,7 @@ class Shows(threading.Thread):
                 secured.recv(1)
 
 
-@pytest.mark.parametrize("service", ["backend", "postgresql"])
+@pytest.mark.parametrize("shows", ["backend", "postgresql", "patroni"])
 @pytest.mark.parametrize(
     ("start", "stranger", "name", "words"),
     [
@@ -441,7 +441,13 @@ class Shows(threading.Thread):
     ],
 )
 def test_a_certificate_that_clients_refuse_is_named(
-    tmp_path: Path, service: str, start: int, stranger: bool, name: str, words: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    shows: str,
+    start: int,
+    stranger: bool,
+    name: str,
+    words: str,
 ) -> None:
     now = datetime.datetime.now(datetime.UTC)
     ours, other, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(3))
@@ -453,13 +459,16 @@ def test_a_certificate_that_clients_refuse_is_named(
     (tmp_path / "tls").mkdir()
     (tmp_path / "tls" / "ca.pem").write_bytes(pem[ours])
     (tmp_path / "leaf.pem").write_bytes(leaf + key_pem(key))
-    it = Shows(tmp_path / "leaf.pem", service == "postgresql")
+    it = Shows(tmp_path / "leaf.pem", shows == "postgresql")
     it.start()
     machine = Machine("x-1", "x", "127.0.0.1")
-    services = {service: {"group": "x", "port": it.port, "names": ["it.service.consul"], "units": [service]}}
+    # Patroni's is the database's, at another port; at port 1 nobody answers.
+    service, port = ("postgresql", 1) if shows == "patroni" else (shows, it.port)
+    monkeypatch.setattr(status, "PATRONI_PORT", it.port if shows == "patroni" else 1)
+    services = {service: {"group": "x", "port": port, "names": ["it.service.consul"], "units": [service]}}
     lab = Lab("lab", tmp_path, "containers", "", "", (machine,), services)
     lines = status.judge_shown(status.ask_certificates(lab, [machine], 2.0))
-    assert [(line.name, line.level) for line in lines] == ([(f"x-1/{service}", BAD)] if words else [])
+    assert [(line.name, line.level) for line in lines] == ([(f"x-1/{shows}", BAD)] if words else [])
     assert words in "".join(line.detail for line in lines)
 
 
