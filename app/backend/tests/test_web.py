@@ -254,6 +254,30 @@ def test_a_server_that_only_reads_is_503_for_who_writes(client: FlaskClient, bac
     assert client.get("/api/notes").status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("lost", "found"),
+    [
+        ("ALTER TABLE notes RENAME TO restored", "ALTER TABLE restored RENAME TO notes"),
+        ("REVOKE ALL ON notes FROM lab_rw", "GRANT SELECT, INSERT, UPDATE, DELETE ON notes TO lab_rw"),
+    ],
+)
+def test_a_database_that_is_being_restored_is_503(
+    client: FlaskClient, backend: web.Backend, cluster: Cluster, lost: str, found: str
+) -> None:
+    """First its table is not there, and then who may use it."""
+    cluster.sql(lost)
+    try:
+        for method in ("GET", "POST"):
+            answer = client.open("/api/notes", method=method, json={"text": "a word"})
+            assert (answer.status_code, answer.headers.get("Retry-After")) == (503, "1")
+        assert backend.pool.write_error, "status says that no note can be written"
+    finally:
+        cluster.sql(found)
+    assert client.get("/api/notes").status_code == 200
+    assert client.post("/api/notes", json={"text": "a word"}).status_code == 201
+    assert backend.pool.write_error is None
+
+
 def test_metrics(client: FlaskClient, backend: web.Backend) -> None:
     backend.monitor.look()
     client.get("/api/notes")

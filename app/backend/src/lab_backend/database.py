@@ -64,8 +64,8 @@ _ROLE_MISSING = (
 """What a session is told whose role has been dropped: that role is gone, or what it might read and write."""
 
 
-_UNABLE = (psycopg2.OperationalError, psycopg2.InternalError)
-"""The server cannot, whoever asks: it has no room, or only reads. Other errors are about what was asked."""
+_UNABLE = (psycopg2.OperationalError, psycopg2.InternalError, *_ROLE_MISSING)
+"""The server cannot, whoever asks: it has no room, only reads, or lacks the table. Others are about what was asked."""
 
 
 class Unavailable(Exception):

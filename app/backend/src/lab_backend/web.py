@@ -174,6 +174,9 @@ def _refuse(app: Flask) -> None:
     @app.errorhandler(database.Unavailable)
     @app.errorhandler(psycopg2.OperationalError)
     @app.errorhandler(psycopg2.errors.ReadOnlySqlTransaction)
+    # As while it is restored from a dump: the table comes before the rights to it.
+    @app.errorhandler(psycopg2.errors.UndefinedTable)
+    @app.errorhandler(psycopg2.errors.InsufficientPrivilege)
     def no_database(error: Exception) -> Response:
         log.warning("the database is not available: %s", str(error).strip())
         return error_response(HTTPStatus.SERVICE_UNAVAILABLE, "the database is not available", {"Retry-After": "1"})
