@@ -33,6 +33,20 @@ def test_the_consul_leader_is_killed(running: Running) -> None:
 
 
 @pytest.mark.late(10)
+@pytest.mark.journal("vault@control", "consul@control")
+@pytest.mark.timeout(60)
+def test_vault_says_again_which_node_is_active(running: Running) -> None:
+    """It drops that word where it was just speaking to Consul, and its name led nowhere for a minute."""
+    agent = running.lab.consul(running.lab.machine(active(running))).agent
+    own, service = next(item for item in agent.services().items() if item[1]["Service"] == "vault")
+    assert "active" in service["Tags"]
+    agent.service.register("vault", service_id=own, address=service["Address"], port=service["Port"], tags=["standby"])
+    wait_until(lambda: "active" in agent.services()[own]["Tags"], 10, "Vault has said it again")
+    name = running.names("backend")[0]
+    wait_until(lambda: running.sh(name, "getent ahostsv4 active.vault.service.consul"), 5, "its name leads there")
+
+
+@pytest.mark.late(10)
 @pytest.mark.journal("consul@backend", "dnsmasq@backend")
 @pytest.mark.timeout(240)
 def test_names_are_known_while_most_servers_of_consul_hang(running: Running) -> None:
