@@ -266,7 +266,9 @@ def roomy_data(scene: Scene) -> None:
         " if mountpoint -q $data; then rm -rf $data.new; cp -a /mnt $data.new; umount $data; fi;"
         " if test -d $data.new; then rm -rf $data; mv $data.new $data; fi;"
         " ! mountpoint -q /mnt || umount /mnt; rm /run/small-data; systemctl start patroni",
+        timeout=120,
     )
+    wait_until(lambda: scene.sql("SELECT pg_is_in_recovery()") == "f", 60, "the database has a primary again")
 
 
 def wrong_certificate(make: Callable[[Scene, x509.Certificate], bytes]) -> Callable[[Scene], None]:
