@@ -255,7 +255,9 @@ def small_data(scene: Scene) -> None:
         " mount -t tmpfs -o size=$(($(du -sm $data | cut -f1) + 128))m tmpfs /mnt; systemctl stop patroni;"
         " cp -a $data/. /mnt/; chown --reference=$data /mnt; chmod --reference=$data /mnt;"
         " mount --bind /mnt $data; systemctl start patroni",
+        timeout=120,
     )
+    wait_for_primary(scene)
 
 
 def roomy_data(scene: Scene) -> None:
@@ -268,6 +270,11 @@ def roomy_data(scene: Scene) -> None:
         " ! mountpoint -q /mnt || umount /mnt; rm /run/small-data; systemctl start patroni",
         timeout=120,
     )
+    wait_for_primary(scene)
+
+
+def wait_for_primary(scene: Scene) -> None:
+    """Wait until the database has a primary again: all its machines stood still at once."""
     wait_until(lambda: scene.sql("SELECT pg_is_in_recovery()") == "f", 60, "the database has a primary again")
 
 
