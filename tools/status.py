@@ -278,7 +278,7 @@ def ask_certificates(lab: Lab, machines: Sequence[Machine], timeout: float) -> d
         for port in ((entry["port"], PATRONI_PORT) if name == "postgresql" else (entry["port"],))
     ]
     with ThreadPoolExecutor(max_workers=16) as pool:
-        answers = pool.map(lambda one: attempt(lambda: ask_certificate(lab, *one, timeout)), asked)
+        answers = pool.map(lambda one: attempt(lambda: ask_certificate(lab, one[0], one[1], one[2], timeout)), asked)
         names = [(machine.name, name if port != PATRONI_PORT else "patroni") for machine, name, port in asked]
         return dict(zip(names, answers, strict=True))
 

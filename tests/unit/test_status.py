@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from plugins.modules.certificates import issue_authority, issue_leaf, key_pem, subject
 from tools import status
-from tools.lab import ROOT, Lab, Machine, load
+from tools.lab import ROOT, Lab, LabError, Machine, load
 from tools.status import BAD, GOOD, WARNING, Answer, Line
 
 NOW = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
@@ -344,8 +344,11 @@ def test_instances_are_asked_last_where_something_hangs(
         known.set()
         return {}
 
+    def refuse(*_arguments: Any) -> Any:
+        raise LabError("no answer")
+
     for name in ("ask_consul", "ask_vault", "ask_vault_cluster", "ask_postgresql", "ask_page", "ask_machine"):
-        monkeypatch.setattr(status, name, lambda *_arguments: {}["no answer"])
+        monkeypatch.setattr(status, name, refuse)
     monkeypatch.setattr(status, slow, hang)
     monkeypatch.setattr(status, "judge_postgresql", lambda *_arguments: [])
     monkeypatch.setattr(status, "judge_pages", lambda *_arguments: [])
