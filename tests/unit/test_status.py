@@ -340,7 +340,7 @@ def test_instances_are_asked_last_where_something_hangs(
     known = threading.Event()
 
     def hang(*_arguments: Any) -> Any:
-        time.sleep(0.3)
+        time.sleep(0.3)  # Longer than FRESH, below: only then are they asked again.
         known.set()
         return {}
 
