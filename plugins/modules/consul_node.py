@@ -79,7 +79,9 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.hashistack.lab.plugins.module_utils.http_api import RequestError, ask
 
 EVERY = 0.3
-ALIVE, LEAVING = 1, 2  # Serf's numbers of a status
+# Serf's numbers of a status.
+ALIVE = 1
+LEAVING = 2
 Api = Callable[..., Any]
 """`ask`, with the options that all requests share."""
 
