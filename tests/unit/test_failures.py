@@ -22,7 +22,7 @@ from tools.failures import __main__ as command
 from tools.failures import machines, report
 from tools.failures.__main__ import chosen, main, verdict
 from tools.failures.client import Request, Settings
-from tools.failures.faults import FAULTS, not_restarted, within
+from tools.failures.faults import FAULTS, not_restarted, out_of_memory, within
 from tools.failures.machines import machines_of
 from tools.failures.measure import judge, not_before_failures, out_of_names, quantile, wait_healed
 from tools.failures.scene import NAMES, Asked, Fault, Look, Marks, Scene, Seen, no_more
@@ -124,6 +124,15 @@ def test_the_first_answer_without_the_address_counts() -> None:
     changes = [names(98, BACKENDS), names(101.5, BACKENDS[1:]), names(109, BACKENDS)]
     assert out_of_names(changes, BACKENDS[0], 100) == 1.5
     assert out_of_names(changes, BACKENDS[1], 100) is None
+
+
+def test_a_machine_that_runs_out_of_memory_is_broken_when_the_kernel_kills() -> None:
+    def attempt(_name: str, _command: str, stdin: str | None = None) -> SimpleNamespace:
+        return SimpleNamespace(stdout=f"{time.time() - 2}\n" if stdin else "", returncode=0 if stdin else 2)
+
+    scene = SimpleNamespace(instance="backend-1", sh=lambda _name, _command: "7\n8\n", attempt=attempt, broken=0.0)
+    out_of_memory(scene)  # type: ignore[arg-type]
+    assert time.monotonic() - scene.broken == pytest.approx(2, abs=0.5)
 
 
 def test_it_has_not_healed_before_the_last_failure_is_answered() -> None:

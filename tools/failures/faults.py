@@ -41,9 +41,9 @@ CERTIFICATE = Marks(out=2, p99=0.5, healed=5)
 # In nft's words, since few kernels of containers have tc's netem.
 LOSS = "numgen random mod 100 < 5 drop"
 
-# Takes memory until the kernel kills one of the processes that are named, which it must do first.
+# Takes memory until the kernel kills one of the processes that are named, which it must do first; and says when it has.
 HOG = """
-import os, sys
+import os, sys, time
 victims = sys.argv[1:]
 for pid in victims:
     open(f"/proc/{pid}/oom_score_adj", "w").write("1000")
@@ -51,6 +51,7 @@ held = []
 while len(held) < 120 and all(os.path.exists(f"/proc/{pid}") for pid in victims):
     held.append(b"x" * (16 << 20))
     held[-1] = bytearray(held[-1])
+print(time.time())
 """
 
 # 200 connections that say no more than half of a request, 2,000 requests in a second, and bodies that are cut off.
@@ -115,7 +116,9 @@ def out_of_memory(scene: Scene) -> None:
     """Let the backend's machine run out of memory, and gunicorn be what the kernel kills."""
     unit = "/sys/fs/cgroup/systemd/system.slice/backend.service /sys/fs/cgroup/system.slice/backend.service"
     pids = scene.sh(scene.instance, f"cat $(find {unit} -name cgroup.procs 2>/dev/null)").split()
-    scene.attempt(scene.instance, "python3 - " + " ".join(pids), stdin=HOG)  # which the kernel may kill as well
+    said = scene.attempt(scene.instance, "python3 - " + " ".join(pids), stdin=HOG)
+    killed = float(said.stdout or time.time())  # The kernel may have killed it as well.
+    scene.broken = time.monotonic() - (time.time() - killed)
     alive = scene.attempt(scene.instance, "ls -d " + " ".join(f"/proc/{pid}" for pid in pids)).returncode == 0
     assert not alive, "the kernel killed nothing of gunicorn's: is the machine's memory limited?"
 

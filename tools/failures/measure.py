@@ -112,7 +112,7 @@ def run(scene: Scene, fault: Fault, say: Callable[[str], None] = lambda _text: N
             wait_until(lambda: not watch.look().problem, 30, "all is well before it is broken")
             hold(BEFORE, load, say, "before")
             before = watch.look()
-            broken = scene.since = time.monotonic()
+            broken = scene.since = scene.broken = time.monotonic()
             with asking_status(scene, every * running.pace) as asked:
                 fault.breaks(scene)
                 scene.since = time.monotonic()
@@ -132,8 +132,8 @@ def run(scene: Scene, fault: Fault, say: Callable[[str], None] = lambda _text: N
         fault.name, requests_seen, broken, mended, scene.since, healed, None, seen_names, watch.looks, asked, before
     )
     seen.healed = not_before_failures(healed, requests_seen)
-    if victim:
-        seen.out = out_of_names(seen_names, victim, broken)
+    if victim and (out := out_of_names(seen_names, victim, broken)) is not None:
+        seen.out = max(0.0, out - (scene.broken - broken))
     count_writes(scene, name, seen)
     seen.problems = judge(scene, fault, seen)
     return seen

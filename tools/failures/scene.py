@@ -133,6 +133,8 @@ class Scene(Running):
 
     since: float = 0.0
     """From when on it may heal: the end of the break, what mends it, or the start of its machines."""
+    broken: float = 0.0
+    """From when on the victim is to leave DNS: the break's begin, unless the break says that it took until later."""
 
     @property
     def instance(self) -> str:
