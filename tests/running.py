@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import subprocess
 import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -15,6 +19,7 @@ import requests
 import testinfra
 
 from tools import running as deadlines
+from tools.bench import descendants, parse_parent
 from tools.lab import ROOT
 from tools.running import BIN, Run, active, leader, members, primary, run_command, wait_until
 from tools.running import Running as LabRunning
@@ -26,6 +31,8 @@ __all__ = [
     "Running",
     "Traffic",
     "active",
+    "begin",
+    "end",
     "journal",
     "leader",
     "members",
@@ -121,6 +128,36 @@ class Traffic:
         """Every request was answered with 200."""
         assert sum(self.codes.values()) >= least, f"only {dict(self.codes)} were sent, {least} were wanted"
         assert set(self.codes) == {"200"}, f"{dict(self.codes)}: {self.problems[:5]}"
+
+
+def begin(running: Running, *arguments: str, until: str) -> subprocess.Popen[str]:
+    """A run of ansible-playbook that goes on, and has just printed a line with these words."""
+    process = subprocess.Popen(
+        running.command(*arguments),
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=running.environment(),
+    )
+    for line in process.stdout or ():
+        if until in line:
+            return process
+    raise AssertionError(f"ansible-playbook {' '.join(arguments)} ended without '{until}'")
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """Kill a run with all that it has started, workers and Mitogen, which have sessions of their own."""
+    parents = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            parents[int(folder.name)] = parse_parent((folder / "stat").read_text(encoding="utf-8", errors="replace"))
+    for pid in descendants(process.pid, parents):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    process.wait()
+    if process.stdout:
+        process.stdout.close()
 
 
 def journal(running: Running, units: Sequence[str]) -> str:

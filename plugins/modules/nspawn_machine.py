@@ -102,6 +102,8 @@ from ansible_collections.hashistack.lab.plugins.module_utils.nspawn import machi
 HOST_KEY = "etc/ssh/ssh_host_ed25519_key"
 # systemd-nspawn ends with this code when the machine wants to be started again.
 REBOOT = 133
+# What systemd takes for a power button that was pressed.
+POWEROFF = signal.SIGRTMIN + 4
 CGROUP = "/sys/fs/cgroup"
 # Bytes, several times what a machine of the lab needs: one that leaks is not the whole computer's end.
 MEMORY = 1 << 30
@@ -177,7 +179,7 @@ def answers_ssh(address: str) -> bool:
         return False
 
 
-def end(pid: int, number: signal.Signals) -> None:
+def end(pid: int, number: int) -> None:
     """Send a signal to a process, which may have ended meanwhile."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
@@ -240,9 +242,11 @@ class Machine:
         self.run("mount", "-t", "overlay", "overlay", "-o", options, self.root)
 
     def unmount(self) -> None:
-        """Undo ``mount``."""
+        """Undo ``mount``, unless a run that was cut off does so at this moment."""
         if os.path.ismount(self.root):
-            self.run("umount", self.root)
+            _code, _out, error = self.module.run_command(["umount", self.root])
+            if os.path.ismount(self.root):
+                self.fail(f"it can't be unmounted: {error.strip()}")
 
     def differing(self) -> dict[str, str]:
         """Those of ``settings`` that the machine's files do not have yet."""
@@ -277,7 +281,7 @@ class Machine:
             *("systemd-nspawn", "--quiet", "--boot", "--keep-unit", "--register=no", f"--machine={self.name}"),
             *(f"--directory={self.root}", f"--network-bridge={self.module.params['bridge']}"),
             *("--resolv-conf=off", "--timezone=off", "--link-journal=no", "--console=pipe"),
-            "--kill-signal=SIGRTMIN+4",
+            f"--kill-signal={POWEROFF}",
         ]
         if os.path.isdir("/run/systemd/system"):
             self.module.run_command(["systemctl", "reset-failed", self.unit])
@@ -306,7 +310,9 @@ class Machine:
         """Power the machine off; by force after ``grace`` seconds."""
         pid = nspawn_pid(self.root)
         if pid is not None:
-            end(pid, signal.SIGTERM)
+            # What SIGTERM lets nspawn do; told so twice, as by a run that follows one that was cut off, it would kill.
+            for child in children(pid):
+                end(child, POWEROFF)
             deadline = time.monotonic() + grace
             while nspawn_pid(self.root) == pid and time.monotonic() < deadline:
                 time.sleep(0.1)

@@ -10,20 +10,38 @@ import datetime
 import json
 
 import pytest
+import requests
 from cryptography import x509
 
-from tests.running import Running, wait_until
+from tests.running import Running, begin, end, wait_until
+from tools import running as deadlines
 from tools.failures.certificates import authority_key, issued
 
 SEEN = "/var/lib/consul/server_metadata.json"
 # Longer than what is renewed lives: a leaf a year, the authority ten.
 LEAF = datetime.timedelta(days=366)
 AUTHORITY = datetime.timedelta(days=3651)
+DOWN = ("playbooks/down.yml", "-e", "keep=true")
 
 
 def stop(running: Running) -> None:
-    """`make down KEEP=1`."""
-    running.playbook("playbooks/down.yml", "-e", "keep=true", extra=False).require()
+    """`make down KEEP=1`, where no machine waits for those that have ended before."""
+    run = running.playbook(*DOWN, extra=False).require()
+    assert run.seconds < 40 * deadlines.pace
+
+
+def stop_half(running: Running) -> None:
+    """The same, killed when machines have begun to end."""
+
+    def answers() -> bool:
+        try:
+            return bool(running.lab.get(running.page, timeout=1))
+        except requests.RequestException:
+            return False
+
+    run = begin(running, *DOWN, until="End the machine")
+    wait_until(lambda: not answers(), 20, "the frontend ends", every=0.1)
+    end(run)
 
 
 def seen_last(running: Running, days: int) -> None:
@@ -59,8 +77,12 @@ def age_certificates(running: Running) -> None:
 def test_after_eight_days_its_machines_need_only_to_start(running: Running) -> None:
     note = running.api("notes", "POST", json={"text": "eight days ago"}).json()["note"]["id"]
     seen_last(running, 8)
+    stop_half(running)
     stop(running)
     running.playbook("site.yml", "--tags", "machines").require()
+    for machine in running.lab.machines:
+        last = running.sh(machine.name, "journalctl --boot=-1 --lines=20 --output=cat --no-pager")
+        assert "Journal stopped" in last, f"{machine.name} did not end in order:\n{last}"
     running.wait_healthy(90)
     assert note in [item["id"] for item in running.api("notes").json()["notes"]]
     running.api(f"notes/{note}", "DELETE")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import re
@@ -15,8 +14,7 @@ from pathlib import Path
 import pytest
 
 from plugins.module_utils import lab_owner
-from tests.running import BIN, Run, Running, run_command
-from tools.bench import descendants, parse_parent
+from tests.running import BIN, Run, Running, begin, end, run_command
 from tools.lab import ROOT
 from tools.mutants import copy_project
 
@@ -162,34 +160,10 @@ def test_a_lab_of_before_owners_is_of_the_clone_whose_key_it_lets_in(running: Ru
 @pytest.fixture
 def first(running: Running) -> Iterator[subprocess.Popen[str]]:
     """A run of site.yml that has begun with the machines, and stands still there."""
-    process = subprocess.Popen(
-        running.command("site.yml"),
-        cwd=ROOT,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=running.environment(),
-    )
-    assert process.stdout
-    for line in process.stdout:
-        if "PLAY [Machines]" in line:
-            break
+    process = begin(running, "site.yml", until="PLAY [Machines]")
     process.send_signal(signal.SIGSTOP)
     yield process
     end(process)
-    process.stdout.close()
-
-
-def end(process: subprocess.Popen[str]) -> None:
-    """Kill a run with all that it has started, workers and Mitogen, which have sessions of their own."""
-    parents = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            parents[int(folder.name)] = parse_parent((folder / "stat").read_text(encoding="utf-8", errors="replace"))
-    for pid in descendants(process.pid, parents):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    process.wait()
 
 
 @pytest.mark.late(14)
