@@ -66,7 +66,7 @@ lint: venv ## Check the style of everything
 
 .PHONY: unit
 unit: prepare-tests ## Run the tests that need no machine
-	@$(BIN)/python -m tools.parts unit
+	@$(BIN)/python -m tools.parts unit application
 
 .PHONY: acceptance
 acceptance: prepare prepare-tests ## Bring up a lab of its own, try what it promises, let its parts fail, and remove it
@@ -86,11 +86,11 @@ killed: prepare prepare-tests ## Kill the first run at twenty moments, and see e
 
 .PHONY: test
 test: prepare prepare-tests ## Run the tests: unit, lint, the roles alone on Debian 12, acceptance
-	@$(BIN)/python -m tools.parts unit lint molecule variants acceptance
+	@$(BIN)/python -m tools.parts unit application lint molecule variants acceptance
 
 .PHONY: test-all
 test-all: prepare prepare-tests ## Run all tests: those of `make test`, and the roles alone on Debian 13
 	@$(BIN)/python -m tools.prepare base --release trixie
-	@$(BIN)/python -m tools.parts unit lint molecule variants molecule-trixie acceptance
+	@$(BIN)/python -m tools.parts unit application lint molecule variants molecule-trixie acceptance
 
 -include vm.mk

@@ -1,6 +1,6 @@
 """Runs the parts of the project's tests, shows how long each took, and ends with ``N passed, N failed``.
 
-Parts run in the order named; neighbours run beside one another, one a processor, but for those in `ALONE`, so each line
+Parts run in the order named; of those in `BESIDE` neighbours run beside one another, one a processor, so each line
 begins with its part. Each runs to its end whatever became of the others, so that one run tells all that is wrong; what
 failed is said once more at the end, by name.
 """
@@ -59,10 +59,8 @@ PARTS: dict[str, list[Step]] = {
         Step("yamllint", [".venv/bin/yamllint", "--strict", "."], always=True),
         Step("ansible-lint", [".venv/bin/ansible-lint"], always=True),
     ],
-    "unit": [
-        pytest("the lab's tools and modules", "tests/unit"),
-        pytest("the backend", "--config-file=app/backend/pyproject.toml", "app/backend/tests"),
-    ],
+    "unit": [pytest("the lab's tools and modules", "tests/unit")],
+    "application": [pytest("the backend", "--config-file=app/backend/pyproject.toml", "app/backend/tests")],
     "molecule": [Step("the roles alone, Debian 12", [PYTHON, "-m", "tools.scenarios", "--release", "bookworm"])],
     "molecule-trixie": [Step("the roles alone, Debian 13", [PYTHON, "-m", "tools.scenarios", "--release", "trixie"])],
     "acceptance": [
@@ -78,8 +76,9 @@ PARTS: dict[str, list[Step]] = {
         pytest("machines that exist already", "tests/machines")._replace(always=True),
     ],
 }
-# Their tests say how long something may take; or their machines have the names that other ones have.
-ALONE = ("unit", "acceptance", "molecule-trixie")
+# Which parts run beside one another; what is not here runs alone. The first two say how long something may take, so
+# nothing heavier runs beside them.
+BESIDE = (("unit", "application"), ("lint", "molecule", "variants"))
 interrupted = threading.Event()
 
 
@@ -138,9 +137,8 @@ def main() -> int:
     parser.add_argument("part", nargs="+", choices=PARTS)
     started = time.monotonic()
     results: list[Result] = []
-    for alone, parts in groupby(parser.parse_args().part, lambda part: part in ALONE):
-        for at_once in [[part] for part in parts] if alone else [list(parts)]:
-            results += run_beside(at_once)
+    for _, at_once in groupby(parser.parse_args().part, lambda part: next((x for x in BESIDE if part in x), part)):
+        results += run_beside(list(at_once))
     failed = [result for result in results if not result.passed]
     width = max(len(result.name) for result in results)
     print()

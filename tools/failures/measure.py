@@ -133,7 +133,8 @@ def run(scene: Scene, fault: Fault, say: Callable[[str], None] = lambda _text: N
     )
     seen.healed = not_before_failures(healed, requests_seen)
     if victim and (out := out_of_names(seen_names, victim, broken)) is not None:
-        seen.out = max(0.0, out - (scene.broken - broken))
+        seen.late = scene.broken - broken
+        seen.out = max(0.0, out - seen.late)
     count_writes(scene, name, seen)
     seen.problems = judge(scene, fault, seen)
     return seen

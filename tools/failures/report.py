@@ -127,7 +127,7 @@ def marks(seen: Seen) -> list[tuple[float, str]]:
     """What was done when, in seconds from the break."""
     found = [(0.0, "broken")]
     if seen.out is not None:
-        found.append((seen.out, "out of DNS"))
+        found.append((seen.late + seen.out, "out of DNS"))
     if seen.mended is not None:
         found.append((seen.mended - seen.broken, "mended"))
     if seen.healed is not None:

@@ -210,6 +210,8 @@ class Seen:
     doubled: int = 0
     problems: list[str] = field(default_factory=list)
     """Marks that did not hold."""
+    late: float = 0.0
+    """Seconds from the break until the victim failed, which ``out`` counts from."""
 
     @classmethod
     def of_none(cls, fault: str, problem: str) -> Seen:
