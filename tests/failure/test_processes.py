@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.running import Running, Traffic, active, leader, primary, wait_until
+from tools.failures.watch import Names
 
 
 @pytest.mark.late(10)
@@ -81,6 +82,41 @@ def test_names_are_known_while_most_servers_of_consul_hang(running: Running) -> 
     assert all(seconds < 1 and code == 0 for _, seconds, code in told), told
     # An agent whose word on a check was lost with the leader says it again after two minutes at most.
     running.wait_healthy(150)
+
+
+@pytest.mark.late(10)
+@pytest.mark.journal("consul@control", "consul@backend")
+@pytest.mark.timeout(180)
+def test_consuls_servers_tell_nobody_of_the_past(running: Running) -> None:
+    """One that starts goes through its log. Names that were away now and then, and are there, stay there meanwhile."""
+    names, machines = [f"past-{number}" for number in range(8)], running.names("backend")
+
+    def live(name: str) -> None:
+        catalog = running.lab.consul().catalog
+        for number in range(400):
+            check = {"Name": name, "ServiceID": name, "Status": "passing" if number % 2 else "critical"}
+            catalog.register("past", "192.0.2.1", {"Service": name}, check)
+
+    def few_changes_are_only_logged() -> bool:
+        states = [running.lab.consul(machine).agent.self()["Stats"]["raft"] for machine in running.lab.group("control")]
+        return all(int(state["last_log_index"]) - int(state["last_snapshot_index"]) < 1000 for state in states)
+
+    try:
+        with ThreadPoolExecutor(len(names)) as pool:
+            list(pool.map(live, names))
+        wait_until(few_changes_are_only_logged, 30, "Consul's servers have written down how all is")
+        watches = [Names(running, machine, [f"{name}.service.consul" for name in names]) for machine in machines]
+        try:
+            wait_until(lambda: all(w.seen and all(w.seen[-1][1].values()) for w in watches), 10, "all names are there")
+            running.each("control", "systemctl kill -s KILL consul")
+            wait_until(lambda: not leader(running), 10, "the servers are away")
+            running.wait_healthy(60)
+        finally:
+            told = [found for watch in watches for _, found in watch.stop()[1:]]
+        lost = [name for found in told for name in found if not found[name]]
+        assert not lost, f"{len(lost)} times a name led nowhere, the first {lost[0]}"
+    finally:
+        running.lab.consul().catalog.deregister("past")
 
 
 @pytest.mark.late(10)

@@ -20,7 +20,7 @@ import pytest
 from tools import running
 from tools.failures import __main__ as command
 from tools.failures import machines, report
-from tools.failures.__main__ import chosen, main, verdict
+from tools.failures.__main__ import at_pace, chosen, main, verdict
 from tools.failures.client import Request, Settings
 from tools.failures.faults import FAULTS, not_restarted, out_of_memory, within
 from tools.failures.machines import machines_of
@@ -118,6 +118,15 @@ def test_status_is_compared_with_what_the_client_saw(healthy: bool, failing: boo
 def test_what_healed_as_status_was_asked_or_just_before_may_be_told_or_not(number: int) -> None:
     for healthy in (True, False):
         assert seen(request(number, 503), asked=[Asked(102, 103, healthy, [])]).mismatches() == []
+
+
+def test_slow_machines_are_broken_for_longer_than_an_address_may_stay_in_dns() -> None:
+    faults = {fault.name: fault for fault in FAULTS}
+    for fault in FAULTS:
+        assert at_pace(fault, 1) == fault
+    assert at_pace(faults["backend-cut"], 5).hold > at_pace(faults["backend-cut"], 5).marks.out == 20
+    assert at_pace(faults["vault-away"], 5).hold == faults["vault-away"].hold
+    assert at_pace(faults["gunicorn-killed"], 5).hold == 0
 
 
 def test_the_first_answer_without_the_address_counts() -> None:

@@ -150,11 +150,13 @@ def chosen(scene: Scene, names: Sequence[str]) -> list[Fault]:
         for fault in FAULTS
         if fault.servers <= len(scene.names("control")) and fault.databases <= len(scene.names("database"))
     ]
-    return [
-        dataclasses.replace(fault, marks=fault.marks.slower(running.pace))
-        for fault in able
-        if not names or fault.name in names
-    ]
+    return [at_pace(fault, running.pace) for fault in able if not names or fault.name in names]
+
+
+def at_pace(fault: Fault, pace: float) -> Fault:
+    """The fault for machines that take so many times as long: later marks, and broken until after them."""
+    marks = fault.marks.slower(pace)
+    return dataclasses.replace(fault, marks=marks, hold=max(fault.hold, 1.5 * (marks.out or 0)) if fault.hold else 0.0)
 
 
 def stop(_number: int, _frame: object) -> None:

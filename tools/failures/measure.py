@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tools import running, status
 from tools.failures.client import Request, Settings
-from tools.failures.scene import BACKEND_NAME, LEAST, Fault, Scene, Seen, nothing
+from tools.failures.scene import BACKEND_NAME, LEAST, NAMES, Fault, Scene, Seen, nothing
 from tools.failures.watch import Load, Names, Watch, ask_once, asking_status
 from tools.lab import PATRONI_PORT
 from tools.running import wait_until
@@ -102,7 +102,7 @@ def run(scene: Scene, fault: Fault, say: Callable[[str], None] = lambda _text: N
     load: Load | None = None
     with noted(scene, fault), Watch(scene) as watch:
         fault.prepares(scene)
-        names = Names(scene)
+        names = Names(scene, scene.names("frontend")[0], NAMES)
         try:
             # A fifth of the requests drowned emulated machines with PACE=5 (answers took 14 to 44 s).
             rate = RATE / running.pace**2

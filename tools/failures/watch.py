@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,9 @@ import requests
 
 from tools import running, status
 from tools.failures.client import Request, Settings
-from tools.failures.scene import NAMES, Asked, Look, Scene
+from tools.failures.scene import Asked, Look, Scene
 from tools.lab import CONSUL_PORT, ROOT, VAULT_PORT, Machine
+from tools.running import Running
 
 
 class Load:
@@ -62,16 +63,15 @@ class Load:
 
 
 class Names:
-    """Asks a frontend's own DNS server for the names, all the time."""
+    """Asks a machine's own DNS server for names, all the time."""
 
-    def __init__(self, scene: Scene) -> None:
+    def __init__(self, running: Running, machine: str, names: Sequence[str]) -> None:
         self.seen: list[tuple[float, dict[str, list[str]]]] = []
         program = (Path(__file__).parent / "names.py").read_text(encoding="utf-8")
-        name = scene.names("frontend")[0]
         # By a file of its own, since its standard input says when it ends.
-        scene.sh(name, "cat > /run/lab-names.py", stdin=program)
+        running.sh(machine, "cat > /run/lab-names.py", stdin=program)
         self.process = subprocess.Popen(
-            ["ssh", "-F", str(scene.ssh_config), name, "python3 -S /run/lab-names.py " + " ".join(NAMES)],
+            ["ssh", "-F", str(running.ssh_config), machine, "python3 -S /run/lab-names.py " + " ".join(names)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
