@@ -98,7 +98,8 @@ def kill_postgresql(scene: Scene) -> None:
     name = scene.database
     scene.sh(name, "pkill -KILL -x postgres")
     if len(scene.names("database")) == 1:
-        scene.sh(name, "until runuser -u postgres -- psql -qc '' 2>/dev/null; do sleep 0.1; done")
+        returns = "until runuser -u postgres -- psql -qc '' 2>/dev/null; do sleep 0.1; done"
+        scene.sh(name, returns, timeout=60 * running.pace)
 
 
 def kill_replica(scene: Scene) -> None:
