@@ -219,7 +219,7 @@ def asking_status(scene: Scene, every: float) -> Iterator[list[Asked]]:
     def ask() -> None:
         # The client has the processor first: what it waits for is the fault, and not whoever looks at it.
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
-        while not enough.wait(every if asked else 1.0):
+        while not enough.wait(every if asked else every / 4):
             began = time.monotonic()
             lines = status.collect(scene.lab)
             asked.append(Asked(began, time.monotonic(), status.verdict(lines) != "unhealthy", lines))
