@@ -91,9 +91,8 @@ def test_names_are_known_while_most_servers_of_consul_hang(running: Running) -> 
 def test_consuls_servers_tell_nobody_of_the_past(running: Running) -> None:
     """One that starts goes through its log. Names that were away long ago, and are there, stay there meanwhile."""
     names, machines = [f"past-{number}" for number in range(8)], running.names("backend")
-
     servers = [f"https://{machine.address}:{CONSUL_PORT}/v1" for machine in running.lab.group("control")]
-    token = {"X-Consul-Token": running.lab.secrets()["consul_management"]}  # py-consul sends none with some of these
+    token = {"X-Consul-Token": running.lab.secrets()["consul_management"]}  # By py-consul Consul refuses these calls.
 
     def live(name: str) -> None:
         with running.lab.session() as session:
@@ -114,11 +113,14 @@ def test_consuls_servers_tell_nobody_of_the_past(running: Running) -> None:
         watches = [Names(running, machine, [f"{name}.service.consul" for name in names]) for machine in machines]
         try:
             wait_until(lambda: all(w.seen and all(w.seen[-1][1].values()) for w in watches), 10, "all names are there")
+            known = [len(watch.seen) for watch in watches]
             running.each("control", "systemctl kill -s KILL consul")
             wait_until(lambda: not leader(running), 10, "the servers are away")
             running.wait_healthy(60)
+            assert all(watch.process.poll() is None for watch in watches), "who asks for the names has ended early"
         finally:
-            told = [found for watch in watches for _, found in watch.stop()[1:]]
+            seen = [watch.stop() for watch in watches]
+        told = [found for watch, count in zip(seen, known, strict=True) for _, found in watch[count:]]
         lost = [name for found in told for name in found if not found[name]]
         assert not lost, f"{len(lost)} times a name led nowhere, the first {lost[0]}"
     finally:
