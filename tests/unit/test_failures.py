@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +21,7 @@ import pytest
 
 from tools import running
 from tools.failures import __main__ as command
-from tools.failures import machines, report
+from tools.failures import machines, measure, report
 from tools.failures.__main__ import at_pace, chosen, main, verdict
 from tools.failures.client import Request, Settings
 from tools.failures.faults import FAULTS, not_restarted, out_of_memory, within
@@ -266,6 +268,27 @@ def test_a_lab_in_use_is_not_broken(
         other.stdout.readline()
         assert main(["--inventory", str(ROOT / "inventories" / "terraform"), "--break", "busy"]) == 2
     assert "Lab 'busy' is in use since" in capsys.readouterr().err
+
+
+def test_the_client_comes_when_what_prepares_the_lab_has_left_it_well(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Three requests failed once that came while PostgreSQL was not yet back from its move to a small disk."""
+    looks = ["no database", "no database", ""]
+    watch = SimpleNamespace(look=lambda: SimpleNamespace(problem=looks.pop(0)))
+
+    def load(_settings: Settings) -> None:
+        raise KeyboardInterrupt(f"the client came, and {looks} were to come")
+
+    monkeypatch.setattr(running, "pace", 1)
+    monkeypatch.setattr(measure, "Watch", lambda _scene: nullcontext(watch))
+    monkeypatch.setattr(measure, "Names", lambda *_of: SimpleNamespace(stop=list))
+    monkeypatch.setattr(measure, "Load", load)
+    monkeypatch.setattr("tools.status.collect", lambda _lab: [])
+    lab = Lab("x", tmp_path, "containers", "", "", ())
+    scene = SimpleNamespace(lab=lab, names=lambda _group: ["frontend-1"], page="https://192.0.2.1")
+    with pytest.raises(KeyboardInterrupt, match=re.escape("and [] were to come")):
+        measure.run(scene, Fault("x", "x", lambda _scene: None, Marks()))  # type: ignore[arg-type]
 
 
 def test_a_line_counts_all_runs() -> None:

@@ -102,6 +102,8 @@ def run(scene: Scene, fault: Fault, say: Callable[[str], None] = lambda _text: N
     load: Load | None = None
     with noted(scene, fault), Watch(scene) as watch:
         fault.prepares(scene)
+        # Preparing may restart what the client asks, and its failures would count as the fault's.
+        wait_until(lambda: not watch.look().problem, 30, "all is well before it is broken")
         names = Names(scene, scene.names("frontend")[0], NAMES)
         try:
             # A fifth of the requests drowned emulated machines with PACE=5 (answers took 14 to 44 s).
@@ -109,7 +111,6 @@ def run(scene: Scene, fault: Fault, say: Callable[[str], None] = lambda _text: N
             settings = Settings(scene.page, str(scene.lab.authority), name, rate, int(rate * LONGEST), fault.kinds)
             load = Load(settings)
             wait_until(lambda: load.requests, 20, "the client has its first answer")
-            wait_until(lambda: not watch.look().problem, 30, "all is well before it is broken")
             hold(BEFORE, load, say, "before")
             before = watch.look()
             broken = scene.since = scene.broken = time.monotonic()
