@@ -12,8 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.running import Running, Traffic, active, leader, primary, wait_until
-from tools.failures.machines import machines_of
-from tools.failures.scene import BACKEND_NAME
 from tools.failures.watch import Names
 from tools.lab import CONSUL_PORT
 
@@ -287,35 +285,6 @@ def test_the_agent_restarts_and_needs_nobody(running: Running) -> None:
     )
     modes = running.sh(name, "stat -c '%a' /run/secrets/*").split()
     assert set(modes) == {"640"}
-
-
-@pytest.mark.late(10)
-@pytest.mark.journal("consul@control", "consul@backend", "nginx@frontend")
-@pytest.mark.timeout(120)
-def test_backends_that_are_wrongly_held_for_dead_are_asked(running: Running) -> None:
-    """A machine that was cut off and is back says so of others. Here none of Consul's agents hears the backends'."""
-    machines, gossip = machines_of(running), "meta l4proto { tcp, udp } th dport 8301 drop"
-    names = Names(running, running.names("frontend")[0], [BACKEND_NAME])
-
-    def led() -> bool:
-        return bool(names.seen and names.seen[-1][1][BACKEND_NAME])
-
-    try:
-        wait_until(led, 10, "the backends' name leads to them")
-        with Traffic(running, count=2400, rate=40) as traffic:
-            try:
-                for name in running.names("backend"):
-                    machines.cut(name, gossip, gossip)
-                wait_until(lambda: not led(), 15, "Consul holds all backends for dead")
-                time.sleep(2)  # some 80 requests meanwhile
-            finally:
-                machines.join()
-            wait_until(led, 60, "the backends' name leads to them again")
-            traffic.stop()
-    finally:
-        names.stop()
-    traffic.require_no_failure(least=100)
-    running.wait_healthy(60)
 
 
 @pytest.mark.late(11)
