@@ -1,16 +1,17 @@
 #!/usr/bin/python
-"""Keep a declared set of Consul ACL policies and tokens, in one call."""
+"""Keep a declared set of Consul ACL policies, tokens and prepared queries, in one call."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: consul_acl
-short_description: Keep a declared set of Consul policies and tokens
+short_description: Keep a declared set of Consul policies, tokens and prepared queries
 description:
-  - Brings Consul's ACL policies and tokens to what is declared, over one connection, whatever their number.
+  - Brings Consul's ACL policies and tokens to what is declared, and its prepared queries, over one connection, whatever
+    their number.
   - A token's accessor ID follows from its name (UUID version 5), so that a token can be found, changed and deleted
     without its secret. A token whose secret changes is deleted and made again, as Consul forbids to change it.
-  - Tokens and policies that this module did not make are left alone.
+  - Tokens, policies and queries that this module did not make are left alone.
   - It waits until the servers have a leader, so it can follow the servers' first start at once. A cluster that has no
     management token yet is given O(token) as its first, over its bootstrap API, so that none need be in the servers'
     settings. Cut off, the next run goes on, since the token was there before.
@@ -86,6 +87,25 @@ options:
         type: list
         elements: str
         default: []
+  queries:
+    description: The wanted prepared queries; each is a name C(NAME.query.consul) in DNS.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: Name of the query; one that exists under this name is changed to this.
+        type: str
+        required: true
+      service:
+        description: The service whose instances it leads to, without those that have a critical check.
+        type: str
+        required: true
+      ignored_checks:
+        description: IDs of checks that count for nothing, such as V(serfHealth), which says whether a machine lives.
+        type: list
+        elements: str
+        default: []
   datacenter:
     description: The datacenter of the nodes.
     type: str
@@ -119,6 +139,8 @@ EXAMPLES = r"""
     tokens:
       - {name: agent/backend-1, secret_id: "{{ agent_token }}", nodes: [backend-1]}
       - {name: dns/lab, secret_id: "{{ dns_token }}", templates: [builtin/dns]}
+    queries:
+      - {name: backend, service: backend, ignored_checks: [serfHealth]}
 
 - name: Delete the tokens of a machine that has left
   hashistack.lab.consul_acl:
@@ -131,7 +153,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 created:
-  description: What was made, as C(policy NAME) or C(token NAME).
+  description: What was made, as C(policy NAME), C(token NAME) or C(query NAME).
   type: list
   elements: str
   returned: always
@@ -268,6 +290,21 @@ def plan_policies(existing: dict[str, Json], policies: list[Json]) -> list[Chang
             changes.append(Change("created", label, "PUT", "acl/policy", want))
         elif any(have.get(key, "") != value for key, value in want.items()):
             changes.append(Change("updated", label, "PUT", f"acl/policy/{have['ID']}", want))
+    return changes
+
+
+def plan_queries(existing: list[Json], queries: list[Json]) -> list[Change]:
+    """The requests that bring the existing prepared queries to the wanted ones."""
+    by_name = {query["Name"]: query for query in existing}
+    changes = []
+    for query in queries:
+        have, label = by_name.get(query["name"]), f"query {query['name']}"
+        service = {"Service": query["service"], "IgnoreCheckIDs": query["ignored_checks"]}
+        want = {"Name": query["name"], "Service": service}
+        if have is None:
+            changes.append(Change("created", label, "POST", "query", want))
+        elif any((have["Service"].get(key) or []) != value for key, value in service.items()):
+            changes.append(Change("updated", label, "PUT", f"query/{have['ID']}", want))
     return changes
 
 
@@ -409,6 +446,16 @@ def main() -> None:
                     "templates": strings,
                 },
             },
+            "queries": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    "service": {"type": "str", "required": True},
+                    "ignored_checks": strings,
+                },
+            },
             "datacenter": {"type": "str", "default": "dc1"},
             "absent": strings,
             "timeout": {"type": "int", "default": 60},
@@ -417,10 +464,12 @@ def main() -> None:
     )
     options = module.params
 
-    def plan(existing: list[Json], policies: dict[str, Json]) -> list[Change]:
-        return plan_policies(policies, options["policies"]) + plan_tokens(
-            existing, options["tokens"], options["absent"], options["datacenter"]
-        )
+    def plan(existing: list[Json], policies: dict[str, Json], queries: list[Json]) -> list[Change]:
+        return [
+            *plan_policies(policies, options["policies"]),
+            *plan_tokens(existing, options["tokens"], options["absent"], options["datacenter"]),
+            *plan_queries(queries, options["queries"]),
+        ]
 
     made: list[Change] = []
 
@@ -431,13 +480,14 @@ def main() -> None:
     try:
         client, existing = wait_for_servers(attempt, 0 if module.check_mode else options["timeout"])
         found = {p["name"]: client.request("GET", f"acl/policy/name/{p['name']}") for p in options["policies"]}
-        changes = plan(existing, {name: policy for name, policy in found.items() if policy})
+        queries = client.request("GET", "query") if options["queries"] else []
+        changes = plan(existing, {name: policy for name, policy in found.items() if policy}, queries)
         if not module.check_mode:
             for change in changes:
                 client.request(change.method, change.path, change.body)
     except UnavailableError as error:
         if module.check_mode:
-            module.exit_json(msg=f"Consul is not there yet: {error}", **summary(plan([], {})))
+            module.exit_json(msg=f"Consul is not there yet: {error}", **summary(plan([], {}, [])))
         module.fail_json(
             msg=f"Consul did not answer within {options['timeout']} s: {error}. Look at 'journalctl -u consul' on the "
             "servers; more than half of them must run and reach each other for a leader."

@@ -61,11 +61,18 @@ def token_text(vault: object, accessor: str) -> str:
     return f"{data.get('display_name')} {data.get('meta')} {data.get('policies')}"
 
 
+def asked_last(running: Running) -> int:
+    """How many instances are asked where Consul holds all for sick."""
+    return len(running.sh(running.names("frontend")[0], "dig +short backend.query.consul").split())
+
+
 def grow(running: Running, *arguments: str) -> None:
     """Add backend-3, as a line of inventory would."""
     run = running.playbook("site.yml", *arguments, inventory=[*running.inventory, str(GROWTH)]).require()
     print(f"added {NAME} in {run.seconds:.0f} s")
-    wait_until(lambda: running.count() == len(running.names("backend")) + 1, 20, "the page's API counts one more")
+    backends = len(running.names("backend"))
+    wait_until(lambda: running.count() == backends + 1, 20, "the page's API counts one more")
+    wait_until(lambda: asked_last(running) == backends + 1, 5, "the name of all instances leads to one more")
     assert NAME in running.lab.get(f"{running.page}/").text
 
 
@@ -78,6 +85,7 @@ def grow(running: Running, *arguments: str) -> None:
     ids=["whole run, line kept", "limited run, line gone first"],
 )
 def test_a_backend_comes_and_goes(running: Running, arguments: tuple[str, ...], line_gone_first: bool) -> None:
+    assert asked_last(running) == len(running.names("backend"))
     grow(running, *arguments)
     assert set(traces(running)) >= {"node", "consul tokens", "approle", "database users"}
     inventory = running.inventory if line_gone_first else [*running.inventory, str(GROWTH)]
@@ -90,6 +98,7 @@ def test_a_backend_comes_and_goes(running: Running, arguments: tuple[str, ...], 
     assert removal.changed
     wait_until(lambda: running.count() == len(running.names("backend")), 10, "the page's API counts one less")
     assert NAME not in running.lab.get(f"{running.page}/").text
+    assert asked_last(running) == len(running.names("backend"))
     assert running.sql(f"select rolname from pg_roles where rolname like 'v-{NAME}-%'").split() == [LIKE]
     running.sql(f'drop role "{LIKE}"')
     assert traces(running) == {}

@@ -12,6 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.running import Running, Traffic, active, leader, primary, wait_until
+from tools.failures.machines import TABLE, Containers, nft
+from tools.failures.scene import BACKEND_NAME
 from tools.failures.watch import Names
 from tools.lab import CONSUL_PORT
 
@@ -285,6 +287,43 @@ def test_the_agent_restarts_and_needs_nobody(running: Running) -> None:
     )
     modes = running.sh(name, "stat -c '%a' /run/secrets/*").split()
     assert set(modes) == {"640"}
+
+
+@pytest.mark.late(10)
+@pytest.mark.journal("consul@control", "consul@backend", "nginx@frontend")
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    "rules",
+    [
+        pytest.param("iif != lo meta l4proto { tcp, udp } th dport 8301 drop", id="no agent hears theirs"),
+        pytest.param("iif lo tcp dport 8443 drop", id="their checks come too late"),
+    ],
+)
+def test_backends_that_are_wrongly_held_for_sick_are_asked(running: Running, rules: str) -> None:
+    """A machine that was cut off and is back calls others dead, and a check may take too long where much is done."""
+    machines, names = Containers(running), Names(running, running.names("frontend")[0], [BACKEND_NAME])
+
+    def led() -> bool:
+        return bool(names.seen and names.seen[-1][1][BACKEND_NAME])
+
+    try:
+        wait_until(led, 10, "the backends' name leads to them")
+        with Traffic(running, count=2400, rate=40) as traffic:
+            try:
+                inner = machines.inner()
+                for name in running.names("backend"):
+                    chain = f"chain input {{ type filter hook input priority -10; {rules}; }}"
+                    nft(f"table inet {TABLE} {{\n{chain}\n}}\n", "nsenter", "-t", str(inner[name][0]), "-n")
+                wait_until(lambda: not led(), 15, "Consul holds all backends for sick")
+                time.sleep(2)  # some 80 requests meanwhile
+            finally:
+                machines.join()
+            wait_until(led, 60, "the backends' name leads to them again")
+            traffic.stop()
+    finally:
+        names.stop()
+    traffic.require_no_failure(least=100)
+    running.wait_healthy(60)
 
 
 @pytest.mark.late(11)

@@ -10,7 +10,14 @@ import pytest
 
 from plugins.filter.consul import consul_tokens, with_secrets
 from plugins.modules import consul_acl
-from plugins.modules.consul_acl import accessor_id, plan_policies, plan_tokens, wait_for_servers, wanted_token
+from plugins.modules.consul_acl import (
+    accessor_id,
+    plan_policies,
+    plan_queries,
+    plan_tokens,
+    wait_for_servers,
+    wanted_token,
+)
 
 SECRET = "11111111-1111-4111-8111-111111111111"
 
@@ -94,6 +101,21 @@ def test_policies() -> None:
     assert plan_policies({"read": listed}, [policy]) == []
     (change,) = plan_policies({"read": {**listed, "Rules": "y"}}, [policy])
     assert (change.kind, change.path) == ("updated", "acl/policy/1")
+
+
+def test_queries() -> None:
+    query = {"name": "web", "service": "web", "ignored_checks": ["serfHealth"]}
+    service = {"Service": "web", "IgnoreCheckIDs": ["serfHealth"], "OnlyPassing": False, "Tags": None}
+    listed = {"ID": "1", "Name": "web", "Service": service, "DNS": {"TTL": ""}, "Token": ""}
+    (change,) = plan_queries([{**listed, "Name": "other"}], [query])
+    assert (change.kind, change.method, change.path) == ("created", "POST", "query")
+    assert plan_queries([listed], [query]) == []
+    (change,) = plan_queries([{**listed, "Service": {**service, "IgnoreCheckIDs": None}}], [query])
+    assert (change.kind, change.method, change.path) == ("updated", "PUT", "query/1")
+    assert (
+        plan_queries([{**listed, "Service": {**service, "IgnoreCheckIDs": None}}], [{**query, "ignored_checks": []}])
+        == []
+    )
 
 
 def test_waiting_ends_with_the_last_reason(monkeypatch: pytest.MonkeyPatch) -> None:
