@@ -373,6 +373,21 @@ def test_a_name_that_is_not_given_leads_to_the_last_address(
         database.open_pool(settings).run(who, 0.5)
 
 
+def test_a_name_that_nobody_answers_leads_to_the_last_address(
+    pool: database.Pool, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Consul's agent hangs, and a connection has to be made anew."""
+    assert pool.run(who, 1.0) == "first"
+    pool.close()
+    settings.service_file.write_text(settings.service_file.read_text().replace("127.0.0.1", "127.0.0.2"))
+    on = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: on.wait(5))
+    try:
+        assert pool.run(who, 1.5) == "first"
+    finally:
+        on.set()
+
+
 def test_the_second_name_is_asked_where_the_first_leads_nowhere(pool: database.Pool, settings: Settings) -> None:
     """The old primary's name, when another machine has taken over and nobody has said so yet."""
     text = settings.service_file.read_text()

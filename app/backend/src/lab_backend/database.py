@@ -25,6 +25,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -47,6 +48,8 @@ ATTEMPTS = 4
 """How often the work is tried on connections that break under it."""
 SILENCE = 2.0
 """Seconds in which the server must answer a connection or a statement; then another connection is tried."""
+NAMED = 0.5
+"""Seconds in which somebody must say where a name leads; then the last address is taken."""
 TAKEN_BACK = 5.0
 """Seconds by which who lends credentials may take them back before PostgreSQL lets them end. Vault does so."""
 _REFUSED = re.compile(
@@ -493,8 +496,9 @@ def _open(settings: Settings, service: str, complain: Callable[[bool], None]) ->
 
     def connect() -> Connection:
         nonlocal last
+        known = last if last and not _named(last["host"]) else {}
         try:
-            connection = _connect(settings, service)
+            connection = _connect(settings, service, **known)
         except psycopg2.OperationalError as error:
             # Names are given only to what Consul has seen well: that takes a second longer than to be well again.
             if not last or not all("could not translate host name" in line for line in str(error).splitlines()):
@@ -527,6 +531,22 @@ def _connect(settings: Settings, service: str, **more: str) -> Connection:
         options="-c statement_timeout=4000",
         **more,
     )
+
+
+_names = ThreadPoolExecutor(1, "database-names")
+
+
+def _named(host: str) -> bool:
+    """Whether somebody says where a name leads, or that it leads nowhere: libpq waits for that without a deadline."""
+    answer = _names.submit(socket.getaddrinfo, host, None)
+    try:
+        answer.result(NAMED)
+    except TimeoutError:
+        answer.cancel()
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _address(connection: Connection) -> str:
