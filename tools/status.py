@@ -707,7 +707,7 @@ def collect(lab: Lab, timeout: float | None = None) -> list[Line]:
         shown = ask(lambda: ask_certificates(lab, alive, timeout))
         backends = ask_backends(machine for machine in alive if "backend" in lab.services_of(machine))
         machines = ask_machines(alive, timeout)
-        wait([postgresql, shown, *pages.values(), *backends.values()])
+        wait([consul, *vaults.values(), cluster, postgresql, shown, *pages.values(), *backends.values()])
         if time.monotonic() - began > FRESH:
             backends |= ask_backends(lab.machine(name) for name, said in backends.items() if not said.result().error)
     lines = judge_machines(lab.machines, running, machines)

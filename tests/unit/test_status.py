@@ -330,11 +330,17 @@ def instance(age: float | None = 60.0, **database: Any) -> Answer:
     return Answer({"database": {**seen, **ends, **database}, "secrets": {"pg_service.conf": {"age_seconds": age}}})
 
 
-@pytest.mark.parametrize("slow", ["ask_certificates", "ask_postgresql", "ask_page"])
+ASKED = ("ask_consul", "ask_vault", "ask_vault_cluster", "ask_postgresql", "ask_page", "ask_machine")
+
+
+@pytest.mark.parametrize("slow", ["ask_certificates", *ASKED])
 def test_instances_are_asked_last_where_something_hangs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slow: str
 ) -> None:
-    """A database that hangs shows no certificate for 5 s, and by then each write is refused."""
+    """A database that hangs shows no certificate for 5 s, and by then each write is refused.
+
+    So it is where a server of Consul is dead that is asked before the others.
+    """
     (tmp_path / "tls").mkdir()
     (tmp_path / "tls" / "ca.pem").touch()
     known = threading.Event()
@@ -342,20 +348,22 @@ def test_instances_are_asked_last_where_something_hangs(
     def hang(*_arguments: Any) -> Any:
         time.sleep(0.3)  # Longer than FRESH, below: only then are they asked again.
         known.set()
-        return {}
+        raise LabError("no answer in time")
 
     def refuse(*_arguments: Any) -> Any:
         raise LabError("no answer")
 
-    for name in ("ask_consul", "ask_vault", "ask_vault_cluster", "ask_postgresql", "ask_page", "ask_machine"):
+    for name in ASKED:
         monkeypatch.setattr(status, name, refuse)
     monkeypatch.setattr(status, slow, hang)
-    monkeypatch.setattr(status, "judge_postgresql", lambda *_arguments: [])
-    monkeypatch.setattr(status, "judge_pages", lambda *_arguments: [])
     monkeypatch.setattr(status, "FRESH", 0.2)
     told = {True: instance(status="down", error="it hangs"), False: instance()}
     monkeypatch.setattr(status, "ask_backend", lambda *_arguments: told[known.is_set()].value)
-    machines = (Machine("backend-1", "backend", "10.0.0.1"), Machine("frontend-1", "frontend", "10.0.0.9"))
+    machines = (
+        Machine("backend-1", "backend", "10.0.0.1"),
+        Machine("frontend-1", "frontend", "10.0.0.9"),
+        Machine("control-1", "control", "10.0.0.11"),
+    )
     lab = Lab("lab", tmp_path, "vagrant", "", "", machines, {"backend": {"group": "backend", "units": ["backend"]}})
     lines = status.collect(lab)
     assert [line.state for line in lines if (line.section, line.name) == ("Database", "backend-1")] == ["away"]
