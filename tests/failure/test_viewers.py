@@ -6,11 +6,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import pytest
 
 from tests.running import Running, leader, wait_until
 
+Answer = TypeVar("Answer", int, str)
 VIEWERS = 40
 SECONDS = 6
 
@@ -68,23 +70,23 @@ def test_viewers_keep_nobody_waiting(running: Running, request: pytest.FixtureRe
             else:
                 seen.append(running.lab.get(f"{running.page}/", timeout=20).status_code)
 
-    def slowest(ask: Callable[[], int]) -> tuple[float, set[int]]:
-        worst, codes = 0.0, set()
+    def slowest(ask: Callable[[], Answer]) -> tuple[float, set[Answer]]:
+        worst, answers = 0.0, set()
         end = time.monotonic() + SECONDS
         while time.monotonic() < end:
             began = time.monotonic()
-            codes.add(ask())
+            answers.add(ask())
             worst = max(worst, time.monotonic() - began)
             time.sleep(0.1)
-        return worst, codes
+        return worst, answers
 
     with ThreadPoolExecutor(VIEWERS + 2) as pool:
         viewers = [pool.submit(view, number) for number in range(VIEWERS)]
         try:
             wait_until(lambda: len(asking) == VIEWERS, 10, "each viewer asks")
-            health = pool.submit(slowest, lambda: running.backend(machine, "health", timeout=20).status_code)
+            health = pool.submit(slowest, lambda: str(running.backend(machine, "health", timeout=20).json()["status"]))
             notes = pool.submit(slowest, lambda: running.backend(machine, "api/notes", timeout=20).status_code)
-            told = {"health": health.result(), "notes": notes.result()}
+            well, read = health.result(), notes.result()
         finally:
             enough.set()
         for viewer in viewers:
@@ -92,9 +94,9 @@ def test_viewers_keep_nobody_waiting(running: Running, request: pytest.FixtureRe
     assert len(seen) > VIEWERS
     if trouble == "without_a_leader":
         assert running.backend(machine, "api/instances").status_code == 200, "any server tells what it knew"
-    for name, (worst, codes) in told.items():
-        assert codes == {200}, told
-        # Where the machine's own agent hangs, a new connection waits half a second for its name.
-        assert worst < (1 if name == "health" or trouble == "without_a_leader" else 3), (
-            f"{name}: the slowest answer took {worst:.2f} s ({told})"
-        )
+    # The lab's credentials live for 90 s; that they are about to end is a warning, and no matter of Consul's.
+    assert well[1] <= {"ok", "credentials ending"}, well
+    assert read[1] == {200}, read
+    assert well[0] < 1, f"health: the slowest answer took {well[0]:.2f} s"
+    # Where the machine's own agent hangs, a new connection waits half a second for its name.
+    assert read[0] < (1 if trouble == "without_a_leader" else 3), f"notes: the slowest answer took {read[0]:.2f} s"
