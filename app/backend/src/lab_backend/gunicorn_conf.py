@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from gunicorn.http import wsgi
+
 wsgi_app = "lab_backend.wsgi:app"
 bind = os.environ.get("BACKEND_BIND", "127.0.0.1:8080")
 workers = 1
@@ -21,6 +23,7 @@ worker_tmp_dir = "/dev/shm"  # noqa: S108 gunicorn's heartbeat file has no name 
 timeout = 30
 graceful_timeout = 15
 control_socket_disable = True
+sendfile = False  # it would go round WholeResponse
 errorlog = "-"
 accesslog = None
 loglevel = os.environ.get("BACKEND_LOG_LEVEL", "info")
@@ -37,6 +40,32 @@ logconfig_dict = {
         "urllib3": {"level": "ERROR"},
     },
 }
+
+
+class Parts(bytearray):
+    """Takes the place of a response's socket, and keeps what is sent."""
+
+    sendall = bytearray.extend
+
+
+class WholeResponse(wsgi.Response):  # type: ignore[misc]
+    """An answer that is sent when it is whole.
+
+    gunicorn sends the headers first. Killed before the body, it leaves nginx an answer that has begun, and no other
+    instance can be asked any more.
+    """
+
+    def __init__(self, req: Any, sock: Any, cfg: Any) -> None:
+        super().__init__(req, Parts(), cfg)
+        self.connection = sock
+
+    def close(self) -> None:
+        """Send what was kept: the last thing that gunicorn does with an answer."""
+        super().close()
+        self.connection.sendall(self.sock)
+
+
+wsgi.Response = WholeResponse  # gunicorn has no setting for it
 
 
 def post_worker_init(_worker: Any) -> None:
