@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -12,12 +13,14 @@ import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+import requests
 
 from tools import running
 from tools.failures import __main__ as command
@@ -28,6 +31,7 @@ from tools.failures.faults import FAULTS, not_restarted, out_of_memory, within
 from tools.failures.machines import machines_of
 from tools.failures.measure import judge, not_before_failures, out_of_names, quantile, wait_healed
 from tools.failures.scene import NAMES, Asked, Fault, Look, Marks, Scene, Seen, no_more
+from tools.failures.watch import Watch
 from tools.lab import ROOT, Lab, LabError
 from tools.status import BAD, Line
 
@@ -289,6 +293,27 @@ def test_the_client_comes_when_what_prepares_the_lab_has_left_it_well(
     scene = SimpleNamespace(lab=lab, names=lambda _group: ["frontend-1"], page="https://192.0.2.1")
     with pytest.raises(KeyboardInterrupt, match=re.escape("and [] were to come")):
         measure.run(scene, Fault("x", "x", lambda _scene: None, Marks()))  # type: ignore[arg-type]
+
+
+def test_a_dead_machine_makes_looks_no_rarer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A Vault that was active after 4.0 s was seen after 5.0: each look had waited a second for the dead one."""
+    monkeypatch.setattr(running, "pace", 1)
+    watch = Watch(SimpleNamespace(lab=Lab("x", tmp_path, "containers", "", "", ())))  # type: ignore[arg-type]
+    watch.session.verify = True
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as deaf, socket.create_connection(deaf.getsockname()):
+        machine, port = SimpleNamespace(address="127.0.0.1"), deaf.getsockname()[1]
+
+        def look() -> Look:
+            at = time.monotonic()
+            with pytest.raises(requests.ConnectTimeout):
+                watch.get(machine, port, "")  # type: ignore[arg-type]
+            return Look(at, "", "", "", 0, frozenset(), "")
+
+        monkeypatch.setattr(watch, "look", look)
+        with watch:
+            time.sleep(2.8)
+    starts = [look.at for look in watch.looks]
+    assert max(later - sooner for sooner, later in pairwise(starts)) < 0.7, starts
 
 
 def test_a_line_counts_all_runs() -> None:
