@@ -107,7 +107,7 @@ class Watch:
         self.thread = threading.Thread(target=self._loop, daemon=True)
 
     def get(self, machine: Machine, port: int, path: str, **options: Any) -> Any:
-        """What a service of a machine says. A dead machine takes its time from every look."""
+        """What a service of a machine says. A dead machine is given up soon, since each look waits for it."""
         url, deadlines = f"https://{machine.address}:{port}/{path}", (running.pace * 0.4, running.pace)
         return self.session.get(url, timeout=deadlines, headers={"X-Consul-Token": self.token}, **options).json()
 
