@@ -27,7 +27,7 @@ from tools.failures import __main__ as command
 from tools.failures import machines, measure, report
 from tools.failures.__main__ import at_pace, chosen, main, verdict
 from tools.failures.client import Request, Settings
-from tools.failures.faults import FAULTS, not_restarted, out_of_memory, within
+from tools.failures.faults import FAULTS, new_leader, not_restarted, out_of_memory, within
 from tools.failures.machines import machines_of
 from tools.failures.measure import judge, not_before_failures, out_of_names, quantile, wait_healed
 from tools.failures.scene import NAMES, Asked, Fault, Look, Marks, Scene, Seen, no_more
@@ -314,6 +314,19 @@ def test_a_dead_machine_makes_looks_no_rarer(monkeypatch: pytest.MonkeyPatch, tm
             time.sleep(2.8)
     starts = [look.at for look in watch.looks]
     assert max(later - sooner for sooner, later in pairwise(starts)) < 0.7, starts
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ("control-1", "control-2", []),
+        ("control-1", "control-1", ["a new leader came never, not within 5 s"]),
+        ("", "control-1", ["a new leader came never, not within 5 s"]),
+    ],
+)
+def test_whoever_leads_is_another_one_only_if_it_is_known_who_led(before: str, after: str, said: list[str]) -> None:
+    looks = [Look(at, "", leader, "", 3, frozenset(), "") for at, leader in ((99, before), (101, after))]
+    assert new_leader(SimpleNamespace(), seen(before=looks[0], looks=looks[1:])) == said  # type: ignore[arg-type]
 
 
 def test_a_line_counts_all_runs() -> None:

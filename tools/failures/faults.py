@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives import serialization
 
 from tools import running
 from tools.failures.certificates import authority_key, issued, of_a_stranger
-from tools.failures.scene import BACKEND_NAME, NAMES, Fault, Marks, Scene, Seen
+from tools.failures.scene import BACKEND_NAME, NAMES, Fault, Look, Marks, Scene, Seen
 from tools.lab import ROOT
 from tools.running import active, leader, wait_until
 from tools.status import GOOD
@@ -337,16 +337,20 @@ def rescue(scene: Scene) -> None:
 # What must hold -------------------------------------------------------------------------------------------------------
 
 
+def another(what: str, seen: Seen, who: Callable[[Look], str]) -> list[str]:
+    """A sentence where ``who`` is nobody else within 5 s; also where nobody knows who it was before."""
+    before = who(seen.before) if seen.before else ""
+    return within(what, seen.after(lambda look: bool(before) and who(look) not in ("", before)), 5)
+
+
 def new_leader(_scene: Scene, seen: Seen) -> list[str]:
     """Another server of Consul leads within 5 s."""
-    before = seen.before.leader if seen.before else ""
-    return within("a new leader", seen.after(lambda look: look.leader not in ("", before)), 5)
+    return another("a new leader", seen, lambda look: look.leader)
 
 
 def new_active(_scene: Scene, seen: Seen) -> list[str]:
     """Another node of Vault is active within 5 s."""
-    before = seen.before.active if seen.before else ""
-    return within("a new active Vault", seen.after(lambda look: look.active not in ("", before)), 5)
+    return another("a new active Vault", seen, lambda look: look.active)
 
 
 def unsealed(scene: Scene, seen: Seen) -> list[str]:

@@ -48,7 +48,7 @@ class Parts(bytearray):
     sendall = bytearray.extend
 
 
-class WholeResponse(wsgi.Response):  # type: ignore[misc]
+class WholeResponse(wsgi.Response):  # type: ignore[misc] # gunicorn has no types
     """An answer that is sent when it is whole.
 
     gunicorn sends the headers first. Killed before the body, it leaves nginx an answer that has begun, and no other
