@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -22,6 +23,10 @@ RATE = 20
 """Writes in a second."""
 SWITCHOVER = 4.0
 """Seconds that a write may wait while another machine is made the primary."""
+VACANT = 0.5
+"""Seconds in which another machine leads, once Consul knows of none that does."""
+ASKED = 2.0
+"""Seconds for which Patroni asks a dead primary's machine before another one leads."""
 
 
 class Writer:
@@ -75,12 +80,56 @@ class Writer:
         assert max(self.waited) < slowest
 
 
+class Vacancies:
+    """How long each time, in seconds, Consul knew of no primary."""
+
+    def __init__(self, running: Running) -> None:
+        self.seconds: list[float] = []
+        self._consul = running.lab.consul(timeout=10)
+        self._enough = threading.Event()
+
+    def __enter__(self) -> Vacancies:
+        self._pool = ThreadPoolExecutor(1)
+        self._watching = self._pool.submit(self._watch)
+        return self
+
+    def _watch(self) -> None:
+        index, since = None, None
+        while not self._enough.is_set():
+            index, leader = self._consul.kv.get("service/postgresql/leader", index=index, wait="1s")
+            if leader is None:
+                since = since or time.monotonic()
+            elif since:
+                self.seconds.append(time.monotonic() - since)
+                since = None
+
+    def __exit__(self, *_: object) -> None:
+        self._enough.set()
+        self._pool.shutdown()
+
+    def judge(self, most: float = VACANT) -> None:
+        """It was so since the last time, and for a moment only."""
+        if self._watching.done():
+            self._watching.result()  # It has failed.
+        seen, self.seconds = self.seconds, []
+        print("without a primary, in seconds:", ", ".join(f"{seconds:.2f}" for seconds in seen))
+        assert seen, "Consul has not known of a moment without a primary"
+        assert max(seen) < most, "another machine leads as soon as nobody does"
+
+
 @pytest.fixture(scope="module")
 def lab(running: Running) -> Running:
     """The lab, whose database has two machines."""
     if running.lab.kind != "containers" or running.names("database") != ["database-1", "database-2"]:
         pytest.skip("two machines of the database on this computer are needed")
     return running
+
+
+@pytest.fixture(scope="module")
+def vacancies(lab: Running) -> Iterator[Vacancies]:
+    """When nobody led."""
+    with Vacancies(lab) as seen:
+        yield seen
 
 
 def hand_over(running: Running, name: str) -> None:
@@ -94,18 +143,19 @@ def test_one_leads_and_the_other_has_all_that_is_acknowledged(lab: Running) -> N
     assert sorted(member["role"] for member in members(lab).values()) == ["leader", "sync_standby"]
 
 
-def test_a_planned_switchover_fails_no_request(lab: Running) -> None:
+def test_a_planned_switchover_fails_no_request(lab: Running, vacancies: Vacancies) -> None:
     hand_over(lab, "database-1")
     with Writer(lab) as writer:
         wait_until(lambda: len(writer.waited) > RATE, 10, "notes are written")
         hand_over(lab, "database-2")
     writer.judge(SWITCHOVER)
+    vacancies.judge()
     assert lab.lab.vault().read("database/creds/backend-1"), "Vault makes users on the new one"
     server = {lab.backend(machine, "api/status").json()["database"]["server"] for machine in lab.lab.group("backend")}
     assert server == {lab.lab.machine("database-2").address}
 
 
-def test_the_primarys_machine_dies(lab: Running) -> None:
+def test_the_primarys_machine_dies(lab: Running, vacancies: Vacancies) -> None:
     """Nothing that was acknowledged is lost, notes are read meanwhile, and it follows the other one when it is back."""
     machines, before, word = Containers(lab), primary(lab), uuid.uuid4().hex
     with Traffic(lab, path="notes?limit=1", count=600, rate=10, seconds=60) as readers, Writer(lab) as writer:
@@ -119,18 +169,20 @@ def test_the_primarys_machine_dies(lab: Running) -> None:
             machines.start([before])
         wait_until(lambda: members(lab)[before]["role"] == "sync_standby", 40, f"{before} follows")
     writer.judge(15, failures=True)
+    vacancies.judge(ASKED + VACANT)
     readers.require_no_failure(least=20)
     lab.sql(f"DELETE FROM notes WHERE text = '{word}'")
     lab.wait_healthy(60)
 
 
 @pytest.fixture(scope="module")
-def alone(lab: Running) -> Running:
+def alone(lab: Running, vacancies: Vacancies) -> Running:
     """Without its primary's machine, which an operator has removed."""
     hand_over(lab, "database-2")
     with Writer(lab) as writer:
         lab.playbook("playbooks/remove.yml", "-e", "machine=database-2").require()
     writer.judge(5)
+    vacancies.judge()
     return lab
 
 
