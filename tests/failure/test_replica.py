@@ -94,14 +94,17 @@ class Vacancies:
         return self
 
     def _watch(self) -> None:
-        index, since = None, None
+        index, session, since = None, None, None
         while not self._enough.is_set():
             index, leader = self._consul.kv.get("service/postgresql/leader", index=index, wait="1s")
+            now = time.monotonic()
             if leader is None:
-                since = since or time.monotonic()
-            elif since:
-                self.seconds.append(time.monotonic() - since)
-                since = None
+                since = since or now
+            elif since or leader["Session"] != session:
+                if session:
+                    # Two changes may come as one.
+                    self.seconds.append(now - (since or now))
+                session, since = leader["Session"], None
 
     def __exit__(self, *_: object) -> None:
         self._enough.set()
