@@ -1,11 +1,11 @@
 #!/usr/bin/python
-"""Make Consul forget a machine."""
+"""Make Consul forget a machine, or name it to nobody."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: consul_node
-short_description: Make Consul forget a machine that has left
+short_description: Make Consul forget a machine that has left, or is about to
 description:
   - Removes a node from the members (C(force-leave -prune), on every server) and from the catalogue, with its
     services and checks. Works whether the machine still runs, was just stopped, or has been gone for long.
@@ -35,9 +35,13 @@ options:
     type: str
     required: true
   state:
-    description: Only C(absent); a node is made by its own agent.
+    description:
+      - V(absent) removes it, and its agent must have ended.
+      - V(unlisted) only takes it and its services out of the catalogue, so that no client is led to a machine that
+        is about to end. Its agent brings back what it reports anew, and the rest within two minutes.
+      - A node is made by its own agent.
     type: str
-    choices: [absent]
+    choices: [absent, unlisted]
     default: absent
   timeout:
     description: Seconds to wait until all servers take the node for gone, and none knows it any more.
@@ -115,9 +119,15 @@ def traces(api: Api, urls: list[str], name: str) -> list[str]:
     return found
 
 
+def unlist(api: Api, url: str, name: str) -> None:
+    """Drop the node and its services from the catalogue."""
+    api(url, "catalog/deregister", method="PUT", data={"Node": name})
+
+
 def forget(api: Api, urls: list[str], name: str) -> None:
-    """Ask every server that sees the member to drop it, and then the catalogue, once all take it for gone."""
+    """Drop it from the catalogue, and ask every server that sees the member to drop it, once all take it for gone."""
     views = servers_up(api, urls)
+    unlist(api, next(iter(views)), name)
     seen = {url: member for url, members in views.items() for member in members if member["Name"] == name}
     if any(member["Status"] in (ALIVE, LEAVING) for member in seen.values()):
         return
@@ -127,7 +137,6 @@ def forget(api: Api, urls: list[str], name: str) -> None:
         except RequestError as error:
             if "No node found" not in str(error):  # gossip from the server asked before was faster
                 raise
-    api(next(iter(views)), "catalog/deregister", method="PUT", data={"Node": name})
 
 
 def main() -> None:
@@ -139,7 +148,7 @@ def main() -> None:
             "server_name": {"type": "str", "required": True},
             "token": {"type": "str", "required": True, "no_log": True},
             "name": {"type": "str", "required": True},
-            "state": {"type": "str", "choices": ["absent"], "default": "absent"},
+            "state": {"type": "str", "choices": ["absent", "unlisted"], "default": "absent"},
             "timeout": {"type": "int", "default": 30},
         },
         supports_check_mode=True,
@@ -149,7 +158,11 @@ def main() -> None:
     api = functools.partial(ask, ca_cert=ca_cert, server_name=module.params["server_name"], headers=headers)
     try:
         found = traces(api, urls, name)
-        if found and not module.check_mode:
+        if module.params["state"] == "unlisted":
+            found = [place for place in found if place == "catalog"]
+            if found and not module.check_mode:
+                unlist(api, next(iter(servers_up(api, urls))), name)
+        elif found and not module.check_mode:
             deadline = time.monotonic() + module.params["timeout"]
             left = found
             while left and time.monotonic() < deadline:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from tests.running import GROWTH, Running, wait_until
+from tools.failures.watch import Names
 
 NAME = "backend-3"
+SERVICE = "backend.service.consul"
 # A database user of backend-3-2.
 LIKE = f"v-{NAME}-2-AbCdEfGhIjKl"
 
@@ -76,6 +82,19 @@ def grow(running: Running, *arguments: str) -> None:
     assert NAME in running.lab.get(f"{running.page}/").text
 
 
+def end_of(address: str) -> float:
+    """When a machine takes no more connections."""
+
+    def ended() -> float:
+        try:
+            socket.create_connection((address, 8443), timeout=0.5).close()
+        except OSError:
+            return time.monotonic()
+        return 0
+
+    return wait_until(ended, 60, f"{address} ends", every=0.02)
+
+
 @pytest.mark.late(7)
 @pytest.mark.journal("backend@backend", "consul@control")
 @pytest.mark.timeout(600)
@@ -94,8 +113,16 @@ def test_a_backend_comes_and_goes(running: Running, arguments: tuple[str, ...], 
         running.sql(f'drop role if exists "{user}"; create role "{user}"')
     # Nobody has run anything for longer than the administrator's token lives.
     running.lab.vault().auth.token.revoke_self()
-    removal = running.playbook("playbooks/remove.yml", "-e", f"machine={NAME}", inventory=inventory).require()
+    frontend = running.names("frontend")[0]
+    address = running.sh(frontend, f"dig +short {NAME}.node.consul").strip()
+    names = Names(running, frontend, [SERVICE])
+    with ThreadPoolExecutor(1) as pool:
+        ended = pool.submit(end_of, address)
+        removal = running.playbook("playbooks/remove.yml", "-e", f"machine={NAME}", inventory=inventory).require()
+    left = names.stop()[-1]
     assert removal.changed
+    print(f"its address left DNS {ended.result() - left[0]:.1f} s before its machine ended")
+    assert left[0] + 1 < ended.result(), "nginx remembers an address for a second"
     wait_until(lambda: running.count() == len(running.names("backend")), 10, "the page's API counts one less")
     assert NAME not in running.lab.get(f"{running.page}/").text
     assert asked_last(running) == len(running.names("backend"))

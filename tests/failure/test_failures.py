@@ -9,7 +9,9 @@ import pytest
 from tests.running import Running
 from tools.failures.faults import FAULTS, rescue
 from tools.failures.measure import clear_up, note_of, run
-from tools.failures.scene import Fault, Scene
+from tools.failures.scene import UNSEEN, Fault, Scene, failing
+from tools.failures.watch import Watch
+from tools.lab import CONSUL_PORT
 
 
 @pytest.fixture
@@ -41,3 +43,30 @@ def test_what_a_killed_run_left_is_mended_by_the_next(scene: Scene) -> None:
     assert clear_up(scene, FAULTS, rescue) == fault.name
     scene.wait_healthy(30)
     assert clear_up(scene, FAULTS, rescue) == ""
+
+
+@pytest.mark.late(12)
+@pytest.mark.journal("consul@backend", "consul@control")
+def test_a_report_that_consul_has_lost_is_told_from_a_check_that_fails(scene: Scene) -> None:
+    """Consul's servers are told that a check fails which its own agent knows to pass."""
+    token = {"X-Consul-Token": scene.lab.secrets()["consul_management"]}
+    session, consul = scene.lab.session(), f"https://{scene.lab.group('control')[0].address}:{CONSUL_PORT}/v1"
+    node = scene.names("backend")[0]
+    check = next(x for x in session.get(f"{consul}/health/node/{node}", headers=token).json() if x["ServiceID"])
+    told = {"Node": node, "SkipNodeUpdate": True, "Address": scene.lab.machine(node).address}
+
+    def tell(status: str) -> None:
+        lie = {**told, "Check": {**check, "Status": status}}
+        session.put(f"{consul}/catalog/register", headers=token, json=lie).raise_for_status()
+
+    watch = Watch(scene)
+    watch.ask_agents()
+    assert watch.unheard == []
+    tell("critical")
+    try:
+        watch.ask_agents()
+        problem = watch.look().problem
+    finally:
+        tell("passing")
+    assert watch.unheard == [f"{node} {check['Name']}"]
+    assert set(problem.split("; ")) <= {failing(watch.unheard[0]), UNSEEN}

@@ -85,7 +85,7 @@ def test_what_went_well_holds() -> None:
             "backend.service.consul lost an address",
         ),
         (Marks(), seen(healed=None, looks=[Look(101, "no leader", "", "", 3, frozenset(), "")]), "in 90 s: no leader"),
-        (Marks(healed=2), seen(healed=105), "it healed after 5.0 s, not 2"),
+        (Marks(healed=2), seen(healed=105), "it healed after 5.0 s, not 2: requests failed"),
         (
             Marks(answer=5, serves=2),
             seen(request(200, 503, 0.5)),
@@ -374,6 +374,38 @@ def test_a_mark_that_nothing_holds_is_shown_and_is_no_surprise(capsys: pytest.Ca
     assert not verdict([hung], {hung.name: [slower]})
 
 
+def looks(*problems: str) -> list[Look]:
+    """One in a second, from the break on."""
+    return [Look(100 + number, problem, "", "", 3, frozenset(), "") for number, problem in enumerate(problems)]
+
+
+@pytest.mark.parametrize("healed", [105, None])
+@pytest.mark.parametrize(
+    ("after", "unheard", "surprising"),
+    [
+        ("check failing: backend-1 it answers; the page does not show all backends as active", True, False),
+        ("check failing: backend-1 it answers", False, True),
+        ("check failing: backend-1 it answers; Consul has no leader", True, True),
+        ("check failing: backend-1 it answers; check failing: backend-2 it answers", True, True),
+    ],
+    ids=["only its report was lost", "its agent says so too", "and no leader", "another one fails as well"],
+)
+def test_a_report_that_consul_has_lost_is_known_where_nothing_else_is_wrong(
+    after: str, unheard: bool, surprising: bool, healed: int | None
+) -> None:
+    lost = ["backend-1 it answers"] if unheard else []
+    told = seen(healed=healed, looks=looks("anything", "anything", after, after), unheard=lost)
+    told.problems = problems(Marks(healed=2), told)
+    assert len(told.problems) == 1
+    assert bool(FAULTS[0].surprises(told)) == surprising, told.problems
+
+
+def test_requests_that_fail_for_long_are_no_lost_report() -> None:
+    told = seen(request(200, 503), healed=105, looks=looks(*["check failing: x y"] * 4), unheard=["x y"])
+    told.problems = problems(Marks(failed=None, healed=2), told)
+    assert FAULTS[0].surprises(told) == ["it healed after 5.0 s, not 2: check failing: x y"]
+
+
 @pytest.mark.parametrize(
     ("left", "until", "surprising"),
     [(BACKENDS[:1], 121.0, False), (BACKENDS[:1], 125.0, True), ([], 121.0, True)],
@@ -401,7 +433,7 @@ def test_only_a_little_more_than_two_seconds_of_a_switchover_is_known(
 @pytest.mark.parametrize(("last_look", "healed"), [(-1.0, False), (1.0, False), (2.5, True)])
 def test_it_has_healed_when_a_look_says_so_that_is_younger_than_the_break(last_look: float, healed: bool) -> None:
     broken = time.monotonic() - 5
-    watch = SimpleNamespace(well=lambda: (broken - 10, broken + last_look))
+    watch = SimpleNamespace(well=lambda: (broken - 10, broken + last_look), ask_agents=lambda: None)
     load = SimpleNamespace(requests=[], failures=lambda: 0)
     fault = dataclasses.replace(FAULTS[0], patience=0.5)
     scene = SimpleNamespace(since=broken)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tools import running, status
 from tools.failures.client import Request, Settings
-from tools.failures.scene import BACKEND_NAME, LEAST, NAMES, Fault, Scene, Seen, nothing
+from tools.failures.scene import BACKEND_NAME, LEAST, NAMES, UNHEARD, Fault, Scene, Seen, nothing
 from tools.failures.watch import Load, Names, Watch, ask_once, asking_status
 from tools.lab import PATRONI_PORT
 from tools.running import wait_until
@@ -132,6 +132,7 @@ def run(scene: Scene, fault: Fault, say: Callable[[str], None] = lambda _text: N
     seen = Seen(
         fault.name, requests_seen, broken, mended, scene.since, healed, None, seen_names, watch.looks, asked, before
     )
+    seen.unheard = watch.unheard
     seen.healed = not_before_failures(healed, requests_seen)
     if victim and (out := out_of_names(seen_names, victim, broken)) is not None:
         seen.late = scene.broken - broken
@@ -149,10 +150,19 @@ def hold(seconds: float, load: Load, say: Callable[[str], None], what: str) -> N
         time.sleep(min(0.5, left))
 
 
+def due(fault: Fault) -> float:
+    """Seconds in which a fault is to heal: its mark, or half of all patience."""
+    return fault.marks.healed or fault.patience * running.pace / 2
+
+
 def wait_healed(scene: Scene, fault: Fault, watch: Watch, load: Load, say: Callable[[str], None]) -> float | None:
     """Wait until all has been well for a while; since when it has been, or None where that takes too long."""
     end = max(scene.since, time.monotonic()) + fault.patience * running.pace
+    asked = False
     while time.monotonic() < end:
+        if not asked and time.monotonic() > scene.since + due(fault):
+            watch.ask_agents()
+            asked = True
         hold(0.25, load, say, f"healing for {time.monotonic() - scene.since:.0f} s")
         failed = max((request.end for request in list(load.requests) if not request.good), default=0.0)
         # A look takes seconds where something hangs, and one that began before the break says nothing.
@@ -206,11 +216,12 @@ def judge(scene: Scene, fault: Fault, seen: Seen) -> list[str]:
         problems += judge_names(marks.out, seen)
     for name in marks.stays:
         problems += judge_whole(name, seen)
+    last = next((look.problem for look in reversed(seen.looks) if look.problem), "requests failed")
+    why = f"{UNHEARD} {words}" if (words := seen.lost_words(due(fault))) else last
     if seen.healed is None:
-        last = seen.looks[-1].problem if seen.looks else ""
-        problems.append(f"it did not heal in {fault.patience * running.pace:g} s: {last or 'requests failed'}")
+        problems.append(f"it did not heal in {fault.patience * running.pace:g} s: {why}")
     elif marks.healed is not None and (seen.healing or 0) > marks.healed:
-        problems.append(f"it healed after {seen.healing:.1f} s, not {marks.healed:g}")
+        problems.append(f"it healed after {seen.healing:.1f} s, not {marks.healed:g}: {why}")
     if marks.serves is not None and seen.serving > marks.serves:
         problems.append(f"requests failed until {seen.serving:.1f} s after its return, not {marks.serves:g}")
     return problems + fault.more(scene, seen)

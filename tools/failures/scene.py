@@ -20,6 +20,10 @@ SLACK = 1.0
 BACKEND_NAME = "backend.service.consul"
 NAMES = (BACKEND_NAME, "postgresql.service.consul")
 """The names that are asked for all the time."""
+UNSEEN = "the page does not show all backends as active"
+"""What a look says where the page lacks a backend."""
+UNHEARD = "Consul's servers had lost the word of"
+"""How it is said that they called a check failing which its own agent called passing."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,11 @@ class Marks:
         """The same for machines that take so many times as long."""
         times = ("answer", "p99", "out", "healed", "serves")  # How long it must wait for its database stays.
         return replace(self, **{name: value * pace for name in times if (value := getattr(self, name)) is not None})
+
+
+def failing(check: str) -> str:
+    """How a look says that a check, named by its machine and itself, fails."""
+    return f"check failing: {check}"
 
 
 def nothing(_scene: Scene) -> None:
@@ -93,8 +102,9 @@ class Fault:
     """A regular expression of how the sentence begins on the one mark that is known not to hold (docs/failures.md)."""
 
     def surprises(self, seen: Seen) -> list[str]:
-        """The marks that did not hold, but for the one that is known not to."""
-        return [problem for problem in seen.problems if not (self.missed and re.match(self.missed, problem))]
+        """The marks that did not hold, but for the one that is known not to, and for what no fault is to blame for."""
+        known = [self.missed] * bool(self.missed) + [f"it (healed after|did not heal in) .*: {UNHEARD} "]
+        return [problem for problem in seen.problems if not any(re.match(one, problem) for one in known)]
 
 
 class Look(NamedTuple):
@@ -212,6 +222,8 @@ class Seen:
     """Marks that did not hold."""
     late: float = 0.0
     """Seconds from the break until the victim failed, which ``out`` counts from."""
+    unheard: list[str] = field(default_factory=list)
+    """Checks that were failing for Consul's servers and passing for their own agents when it should have healed."""
 
     @classmethod
     def of_none(cls, fault: str, problem: str) -> Seen:
@@ -239,6 +251,13 @@ class Seen:
     def serving(self) -> float:
         """Seconds until the last failure was answered, counted as ``healing`` is."""
         return max(0.0, max((request.end for request in self.failed), default=0.0) - self.since)
+
+    def lost_words(self, deadline: float) -> str:
+        """Which reports were lost, if nothing else was wrong after so many seconds, counted as ``healing`` is."""
+        known = {failing(check) for check in self.unheard} | {UNSEEN}
+        due = self.since + deadline
+        others = [x for x in self.looks if x.problem and x.at >= due and not known.issuperset(x.problem.split("; "))]
+        return "" if others or any(request.end >= due for request in self.failed) else ", ".join(self.unheard)
 
     def after(self, condition: Callable[[Look], bool]) -> float | None:
         """Seconds from the break until a look of which ``condition`` is true; None: never."""

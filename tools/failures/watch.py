@@ -20,7 +20,7 @@ import requests
 
 from tools import running, status
 from tools.failures.client import Request, Settings
-from tools.failures.scene import Asked, Look, Scene
+from tools.failures.scene import UNSEEN, Asked, Look, Scene, failing
 from tools.lab import CONSUL_PORT, ROOT, VAULT_PORT, Machine
 from tools.running import Running
 
@@ -103,6 +103,7 @@ class Watch:
         self.pool = ThreadPoolExecutor(16)
         self.looks: list[Look] = []
         self.checks = 0
+        self.unheard: list[str] = []
         self.enough = threading.Event()
         self.thread = threading.Thread(target=self._loop, daemon=True)
 
@@ -171,7 +172,7 @@ class Watch:
         well = {place for place, x in zip(places, states, strict=True) if x["Status"] == "passing"}
         wrong = [f"{x['Node']} {x['Name']}" for place, x in zip(places, states, strict=True) if place not in well]
         instances, shown = value("the page's API", page, []), value("the page", problem, "")
-        problems += [f"check failing: {name}" for name in wrong]
+        problems += [failing(name) for name in wrong]
         if len(states) < self.checks:
             problems.append(f"{len(states)} checks of {self.checks}")
         if not value("raft", health, {}).get("Healthy"):
@@ -184,10 +185,29 @@ class Watch:
             if value(name, future, {}).get("database", {}).get("status") != "up":
                 problems.append(f"{name}: no database")
         if [x["name"] for x in instances if x["state"] == "passing"] != sorted(backends):
-            problems.append("the page does not show all backends as active")
+            problems.append(UNSEEN)
         self.checks = max(self.checks, len(states))
         versions = frozenset(str(x["version"]) for x in instances)
         return Look(at, "; ".join(problems)[:400], leader, active[0] if active else "", unsealed, versions, shown)
+
+    def ask_agents(self) -> None:
+        """See which checks fail for Consul's servers only: what the machine's own agent reported was lost."""
+        header = f"X-Consul-Token: {self.token}\n"
+
+        def passing(name: str) -> set[tuple[str, str]]:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                told = self.scene.attempt(name, "curl -sf -H @- http://127.0.0.1:8500/v1/agent/checks", header).stdout
+                return {(name, key) for key, check in json.loads(told or "{}").items() if check["Status"] == "passing"}
+            return set()
+
+        agents = set[tuple[str, str]]().union(*self.pool.map(passing, (x.name for x in self.scene.lab.machines)))
+        # Asked after them, so that what has just been reported is no lost word.
+        try:
+            servers = self.consul("v1/health/state/any")
+        except (requests.RequestException, ValueError):
+            return
+        wrong = [x for x in servers if x["Status"] != "passing" and (x["Node"], x["CheckID"]) in agents]
+        self.unheard = [f"{x['Node']} {x['Name']}" for x in wrong]
 
     def _loop(self) -> None:
         pause = 0.5
