@@ -419,15 +419,26 @@ def test_only_one_address_for_a_moment_is_known(left: list[str], until: float, s
     assert bool(cut.surprises(told)) == surprising, told.problems
 
 
-@pytest.mark.parametrize(("seconds", "surprising"), [(2.2, False), (2.6, True), (12.2, True), (None, True)])
+@pytest.mark.parametrize(
+    ("name", "seconds", "surprising"),
+    [
+        ("switchover", 2.2, False),
+        ("switchover", 2.6, True),
+        ("switchover", 12.2, True),
+        ("switchover", None, True),
+        ("replica-killed", 2.2, False),
+        ("replica-killed", 2.3, True),
+        ("primary-killed", 9.2, True),
+    ],
+)
 @pytest.mark.parametrize("what", ["a write", "the slowest answer to one"])
-def test_only_a_little_more_than_two_seconds_of_a_switchover_is_known(
-    what: str, seconds: float | None, surprising: bool
+def test_only_a_little_more_than_two_seconds_of_a_write_is_known(
+    what: str, name: str, seconds: float | None, surprising: bool
 ) -> None:
-    switchover = next(fault for fault in FAULTS if fault.name == "switchover")
+    fault = next(fault for fault in FAULTS if fault.name == name)
     told = seen()
     told.problems = within(what, seconds, 2)
-    assert bool(switchover.surprises(told)) == surprising, told.problems
+    assert bool(fault.surprises(told)) == surprising, told.problems
 
 
 @pytest.mark.parametrize(("last_look", "healed"), [(-1.0, False), (1.0, False), (2.5, True)])

@@ -660,6 +660,8 @@ FAULTS: tuple[Fault, ...] = (
         Marks(stays=(BACKEND_NAME,), healed=30),
         mends=Scene.start,
         hold=15,
+        # A write waits for Patroni's next look, two seconds away at most, and for what that does.
+        missed=r"(a write|the slowest answer to one) came after 2\.[0-2] s",
         more=failed_over(2),
         databases=2,
     ),
