@@ -464,4 +464,7 @@ def test_the_monitor_says_that_the_server_refuses_to_write(pool: database.Pool, 
     assert 0 <= said["write_error_seconds_ago"] < 2
     pool.run(lambda cursor, _: cursor.execute("SET default_transaction_read_only = off"), 5)
     write()
+    assert monitor.last.as_json()["write_error"], "a server at the edge of its room writes, and refuses the next one"
+    time.sleep(database.EDGE)
+    write()
     assert monitor.last.as_json()["write_error"] is None

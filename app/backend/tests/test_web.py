@@ -14,7 +14,7 @@ import pytest
 from conftest import Cluster, free_port
 from flask.testing import FlaskClient
 
-from lab_backend import __version__, instances, web
+from lab_backend import __version__, database, instances, web
 from lab_backend.settings import Settings, from_environment
 
 
@@ -274,6 +274,7 @@ def test_a_database_that_is_being_restored_is_503(
     finally:
         cluster.sql(found)
     assert client.get("/api/notes").status_code == 200
+    time.sleep(database.EDGE)
     assert client.post("/api/notes", json={"text": "a word"}).status_code == 201
     assert backend.pool.write_error is None
 

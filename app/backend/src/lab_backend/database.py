@@ -52,6 +52,8 @@ NAMED = 0.5
 """Seconds in which somebody must say where a name leads; then the last address is taken."""
 TAKEN_BACK = 5.0
 """Seconds by which who lends credentials may take them back before PostgreSQL lets them end. Vault does so."""
+EDGE = 0.75
+"""Seconds for which a refused write is told of though others work: a server without room may refuse one of five."""
 _REFUSED = re.compile(
     "FATAL: +(password authentication failed|no pg_hba.conf entry|pg_hba.conf rejects"
     '|role ".*" (does not exist|is not permitted to log in))'
@@ -149,7 +151,7 @@ class Pool:
         self.refused = False
         """Whether the server refused the newest credentials when they were last tried."""
         self.write_error: tuple[float, str] | None = None
-        """When the server last could not write, and why; None once it has written again."""
+        """When the server last could not write, and why; None once it has written after `EDGE` seconds without."""
         self.opened_total = 0
         self.broken_total = 0
 
@@ -213,7 +215,7 @@ class Pool:
                 raise
             else:
                 self._away_since = None
-                if writes:
+                if writes and (unable := self.write_error) and time.monotonic() - unable[0] > EDGE:
                     self.write_error = None
                 self._give_back(slot)
                 return result
@@ -374,7 +376,7 @@ class Probe:
     credentials_ending: bool = False
     """Whether that should have been done by now."""
     write_error: tuple[float, str] | None = None
-    """When the server last could not write, and why; None where it could since."""
+    """When the server last could not write, and why; None where it can again."""
 
     @property
     def serves(self) -> bool:
