@@ -115,9 +115,13 @@ def test_beyond_an_absence_a_503_in_time_is_right() -> None:
 )
 def test_status_is_compared_with_what_the_client_saw(healthy: bool, failing: bool, said: list[str]) -> None:
     lines = [] if healthy else [Line("Page", "x", "away", level=BAD)]
-    requests = [request(170, 503), request(210, 503)] if failing else []
+    requests = [request(number, 503) for number in (150, 170, 210)] if failing else []
     told = seen(*requests, asked=[Asked(102, 103, healthy, lines)]).mismatches()
     assert [problem.strip() for problem in told] == said
+
+
+def test_what_fails_first_as_status_is_asked_may_be_told_or_not() -> None:
+    assert seen(request(170, 503), request(210, 503), asked=[Asked(102, 103, True, [])]).mismatches() == []
 
 
 @pytest.mark.parametrize("number", [150, 170])

@@ -271,8 +271,9 @@ class Seen:
             inside = [x for x in self.failed if x.at >= asked.began and x.end <= asked.ended]
             going_on = any(asked.ended <= x.at <= asked.ended + SLACK for x in self.failed)
             when = f"{asked.began - self.broken:.0f} s after the break"
-            # What healed while it was asked may be told or not.
-            if asked.healthy and inside and going_on:
+            before = any(x.end <= asked.began for x in self.failed)
+            # What healed while it was asked, or failed for the first time, may be told or not.
+            if asked.healthy and before and inside and going_on:
                 found.append(f"status was not red {when}, while {len(inside)} requests failed")
             elif not asked.healthy and not near:
                 found.append(f"status was red {when}, while no request failed: {asked.bad[:200]}")
