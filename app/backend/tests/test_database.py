@@ -465,6 +465,6 @@ def test_the_monitor_says_that_the_server_refuses_to_write(pool: database.Pool, 
     pool.run(lambda cursor, _: cursor.execute("SET default_transaction_read_only = off"), 5)
     write()
     assert monitor.last.as_json()["write_error"], "a server at the edge of its room writes, and refuses the next one"
-    time.sleep(database.EDGE)
+    time.sleep(database.EDGE)  # for so long the last refusal is told of
     write()
     assert monitor.last.as_json()["write_error"] is None

@@ -274,7 +274,7 @@ def test_a_database_that_is_being_restored_is_503(
     finally:
         cluster.sql(found)
     assert client.get("/api/notes").status_code == 200
-    time.sleep(database.EDGE)
+    time.sleep(database.EDGE)  # for so long the last refusal is told of
     assert client.post("/api/notes", json={"text": "a word"}).status_code == 201
     assert backend.pool.write_error is None
 
