@@ -41,7 +41,7 @@ FULL = 0.01
 LATE = 16 << 20
 # Seconds after which what an instance says of its database is old: a look waits as long as a request.
 OLD = 8.0
-# Seconds after which instances are asked once more: something hangs, and they may know by now.
+# Seconds after which instances and the page are asked once more: something hangs, and they may know by now.
 FRESH = 3.0
 URGENT = datetime.timedelta(days=7)
 TOKEN_LOW = 0.25
@@ -698,18 +698,25 @@ def collect(lab: Lab, timeout: float | None = None) -> list[Line]:
         def ask_backends(machines: Iterable[Machine]) -> dict[str, Future[Answer]]:
             return {item.name: ask(lambda m=item: ask_backend(lab, m, timeout)) for item in machines}  # type: ignore[misc]
 
+        def ask_pages(urls: Iterable[str]) -> dict[str, Future[Answer]]:
+            return {url: ask(lambda u=url: ask_page(lab, u, timeout)) for url in urls}  # type: ignore[misc]
+
+        def good(answers: dict[str, Future[Answer]]) -> list[str]:
+            return [name for name, said in answers.items() if not said.result().error]
+
         consul = ask(lambda: ask_consul(lab, timeout))
         vaults = {node.name: ask(lambda n=node: ask_vault(lab, n, timeout)) for node in control}  # type: ignore[misc]
         cluster = ask(lambda: ask_vault_cluster(lab, timeout))
         postgresql = ask(lambda: ask_postgresql(lab, timeout))
-        pages = {url: ask(lambda u=url: ask_page(lab, u, timeout)) for url in lab.pages()}  # type: ignore[misc]
+        pages = ask_pages(lab.pages())
         certificates = ask(lambda: read_certificates(lab.directory / "tls"))
         shown = ask(lambda: ask_certificates(lab, alive, timeout))
         backends = ask_backends(machine for machine in alive if "backend" in lab.services_of(machine))
         machines = ask_machines(alive, timeout)
         wait([consul, *vaults.values(), cluster, postgresql, shown, *pages.values(), *backends.values()])
         if time.monotonic() - began > FRESH:
-            backends |= ask_backends(lab.machine(name) for name, said in backends.items() if not said.result().error)
+            backends |= ask_backends(lab.machine(name) for name in good(backends))
+            pages |= ask_pages(good(pages))
     lines = judge_machines(lab.machines, running, machines)
     playbook = f"LAB_NAME={lab.name} .venv/bin/ansible-playbook -i {lab.inventory.replace(', ', ' -i ')}"
     lines += judge_consul(lab.machines, consul.result(), lab.others, playbook)

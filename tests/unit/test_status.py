@@ -330,16 +330,17 @@ def instance(age: float | None = 60.0, **database: Any) -> Answer:
     return Answer({"database": {**seen, **ends, **database}, "secrets": {"pg_service.conf": {"age_seconds": age}}})
 
 
-ASKED = ("ask_consul", "ask_vault", "ask_vault_cluster", "ask_postgresql", "ask_page", "ask_machine")
+ASKED = ("ask_consul", "ask_vault", "ask_vault_cluster", "ask_postgresql", "ask_machine")
 
 
-@pytest.mark.parametrize("slow", ["ask_certificates", *ASKED])
-def test_instances_are_asked_last_where_something_hangs(
+@pytest.mark.parametrize("slow", ["ask_certificates", "ask_page", *ASKED])
+def test_instances_and_the_page_are_asked_last_where_something_hangs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slow: str
 ) -> None:
     """A database that hangs shows no certificate for 5 s, and by then each write is refused.
 
-    So it is where a server of Consul is dead that is asked before the others.
+    So it is where a server of Consul is dead that is asked before the others. And where all machines reboot, the page
+    is back before the backends end, and answers for half a second, while a login waits for 5 s.
     """
     (tmp_path / "tls").mkdir()
     (tmp_path / "tls" / "ca.pem").touch()
@@ -355,6 +356,8 @@ def test_instances_are_asked_last_where_something_hangs(
 
     for name in ASKED:
         monkeypatch.setattr(status, name, refuse)
+    page = {"code": 200, "api": 200, "count": 1, "notes": 200}
+    monkeypatch.setattr(status, "ask_page", lambda *_arguments: {**page, "notes": 503 if known.is_set() else 200})
     monkeypatch.setattr(status, slow, hang)
     monkeypatch.setattr(status, "FRESH", 0.2)
     told = {True: instance(status="down", error="it hangs"), False: instance()}
@@ -366,7 +369,8 @@ def test_instances_are_asked_last_where_something_hangs(
     )
     lab = Lab("lab", tmp_path, "vagrant", "", "", machines, {"backend": {"group": "backend", "units": ["backend"]}})
     lines = status.collect(lab)
-    assert [line.state for line in lines if (line.section, line.name) == ("Database", "backend-1")] == ["away"]
+    states = {line.section: line.state for line in lines if line.section in ("Database", "Page")}
+    assert states == {"Database": "away", "Page": "no answer" if slow == "ask_page" else "no notes"}
 
 
 @pytest.mark.parametrize(
